@@ -1,0 +1,132 @@
+//! Who has it, and who is near: ids, routing, lookups and the index of pointers.
+//!
+//! # Map
+//! | module | what it is |
+//! |---|---|
+//! | `node` | [`Overlay`], the core: in and out (`ask`, `answer`, `upkeep` are its parts) |
+//! | `query` | one get, put, claim or withdrawal from start to outcome |
+//! | `lookup` | the iterative search for the nodes nearest to a key |
+//! | `table` | the routing table, and who in it is alive |
+//! | `store`, `load` | this node's part of the index: full, loaded, claimed |
+//! | `hot` | what this node remembers of the keys that it asks for in a crowd |
+//! | `clusters` | which clusters this node is in, by measured round trips |
+//! | `calls`, `rtt` | requests in flight, and how long to wait for their answers |
+//! | `wire`, `octets` | the messages and their octets |
+//! | `address` | which addresses may be nodes, and what counts as one neighbourhood |
+//! | [`limits`] | every bound, with its reason |
+//! | `inspect` | feature `inspect`: datagrams seen from outside, for the simulator |
+//! | `driver`, `transport`, `handle` | feature `driver`: UDP, Noise, the face to other crates |
+//!
+//! # Contract
+//! The core does no I/O. It is given the time, decrypted datagrams with the [`Sender`] that the
+//! transport has proved, and a seed; equal inputs give equal outputs. After each change it is
+//! drained by [`Overlay::poll_output`] until [`Output::Idle`], which carries the next deadline;
+//! debug builds assert the drain. It builds without the feature `driver`, and so without tokio: the
+//! simulator uses it that way.
+//!
+//! # Invariants
+//! - Each query ends in exactly one [`Event::Finished`], within [`limits::QUERY_TIME`].
+//! - A contact is in the table only if it was heard at an address that it has proved to be its own.
+//! - A pointer is stored only for the node that sent it: the message has no field for another
+//!   holder.
+//! - A node's id is computed from its address and slot, never taken from a message; the address in
+//!   a message equals the one that the datagram came from.
+//! - Nobody unproven gets more than [`limits::UNPROVEN_ANSWER`] octets, or changes anything here.
+//! - A public node sends nothing to private or loopback addresses, whoever names them.
+//! - No plaintext exceeds [`limits::MAX_PLAINTEXT`].
+//!
+//! # Decisions and their reasons
+//! - **A claim is decided by one node**: the nearest to the key that answers. It is sent there
+//!   alone; only after its word do the next nearest get copies. In a stable network two claims meet
+//!   at the same node, so one wins. While nodes are dying or datagrams are lost, two nodes may
+//!   decide, and an origin is asked twice.
+//! - **A put is kept by [`limits::COPIES`] nodes.** Coral kept one, so that each dead node took its
+//!   keys with it.
+//! - **Puts take the wide way, gets and claims the short one.** A put halves its distance with each
+//!   hop as in Coral and so meets the nodes that can stop it; it has the time. A get or a claim of a
+//!   cold key asks the nearest known node at once: two steps among 1,000 nodes in place of 5. A get
+//!   that is told *loaded* goes on by halves, and for a minute this node lives on its answer.
+//! - **A put ends at the first loaded node**, full or not. Coral's went on past a node that was not
+//!   full yet, so that a crowd that starts at once reached the root as one. The root gets no more
+//!   than beta * ceil(log2 n) puts a minute from 494 nodes that do nothing else.
+//! - **A claim is decided in one step** by a node that has been there for a while and knows nobody
+//!   nearer. If none feels entitled to, the nearest that answered is told to.
+//! - **One table holds all levels.** A contact that shares a nearer cluster, or is as near, has a
+//!   place besides those that its bucket has in any case, so liveness and round trips are known once.
+//!   A search runs in the nearest cluster first and goes on wider from where it stood; a put leaves a
+//!   copy in each cluster on its way. A claim is decided at L0, unless a nearer cluster answers.
+//! - **A cluster's size is what one has met of it**, times a small factor at the most. Coral's wave
+//!   of delta is left out: nodes between two clusters moved with each of its turns. Instead the lower
+//!   number wins among equals while a cluster is young, and what is old is left only for one twice as
+//!   large.
+//! - **The place in a bucket goes by an order of its own in each node**, not by age as in Kademlia:
+//!   else the first hundred nodes would be in all tables and take all requests.
+//! - **A node's own pointer counts for little**: a get names it only if nobody else has the key,
+//!   and a claim ignores it, so that a repeated claim is no conflict.
+//! - **A claim that finds nobody able to store is granted.** An index without room must not keep a
+//!   page from its reader. In the same way a node whose contacts all fail decides alone.
+//! - **The late are not the failed.** A request is repeated once; meanwhile the lookup asks
+//!   somebody else, and a late answer still counts. A contact goes only after two failures that do
+//!   not overlap in time.
+//! - **Joining has no end state** to fall out of: with an empty table, seeds and remembered
+//!   contacts are tried without end; with a full one, a lost contact is tried now and then, so that
+//!   a parted network heals.
+
+mod address;
+mod calls;
+#[cfg(feature = "driver")]
+mod clock;
+mod clusters;
+mod contact;
+mod directory;
+#[cfg(feature = "driver")]
+mod driver;
+#[cfg(feature = "driver")]
+mod handle;
+mod hot;
+mod id;
+#[cfg(feature = "inspect")]
+pub mod inspect;
+#[cfg(feature = "driver")]
+mod keys;
+mod level;
+pub mod limits;
+mod load;
+mod lookup;
+mod node;
+mod octets;
+mod output;
+mod pointer;
+mod query;
+mod rtt;
+#[cfg(feature = "driver")]
+mod saved;
+#[cfg(feature = "driver")]
+mod seeds;
+#[cfg(feature = "driver")]
+mod start;
+mod stats;
+mod store;
+mod table;
+mod time;
+#[cfg(feature = "driver")]
+mod transport;
+mod wire;
+
+pub use contact::{Contact, Identity, Services};
+pub use directory::{Directory, Neighbour};
+#[cfg(feature = "driver")]
+pub use handle::{Claim, Found, Handle, IndexError};
+pub use id::{Distance, Id, Key, NodeId};
+#[cfg(feature = "driver")]
+pub use keys::KeyError;
+pub use level::Level;
+pub use node::{Overlay, Sender, Settings};
+pub use output::{Busy, Event, Outcome, Output, QueryId, Transmit};
+pub use pointer::{Pointer, State};
+#[cfg(feature = "driver")]
+pub use start::{StartError, start};
+pub use stats::{Dropped, Stats};
+pub use time::Instant;
+#[cfg(feature = "driver")]
+pub use transport::{TransportDropped, TransportStats};

@@ -1,0 +1,209 @@
+//! Every bound of the index, with its reason.
+
+use std::time::Duration;
+
+/// Octets of plaintext in one datagram: 1,200 octets pass every path (RFC 8200 requires 1,280), and
+/// the Noise handshake with its framing takes less than 100 of them.
+pub const MAX_PLAINTEXT: usize = 1_100;
+/// Octets of an answer to a sender whose address may be forged. A find in a Noise IK initiation takes
+/// 140, this in its response 408: within three times the request (RFC 9000, section 8).
+pub const UNPROVEN_ANSWER: usize = 360;
+
+/// Ids that one public address may have: with eight tries an address cannot choose its place.
+pub const PUBLIC_SLOTS: u16 = 8;
+/// Contacts that a lookup starts from, and that an answer names (BEP 5): all eight must fail within
+/// seconds for a way to be lost.
+pub const BUCKET: usize = 8;
+/// Places that each bucket has in any case: a hop of a search takes off four to five bits then.
+pub const MIN_BUCKET: usize = 24;
+/// Contacts in all buckets together, 60 KB of memory. They go where the nodes are: among 490 nodes
+/// two searches in three go straight to the nearest node, among 10,000 each bucket has what is due.
+pub const MAX_CONTACTS: usize = 352;
+/// Levels beside the global one, as the configuration allows.
+pub const MAX_LEVELS: usize = 4;
+/// Places in a bucket that members of a nearer cluster, and others as near, have in any case: their
+/// clusters' own routing tables.
+pub const LEVEL_BUCKET: usize = 16;
+/// Share of a cluster's members, in percent, that must be near for a node to join (Coral, NSDI 2004,
+/// section 5).
+pub const ACCEPT_PERCENT: u32 = 80;
+/// Share up to which a node leaves (Coral): between the two it stays.
+pub const ABANDON_PERCENT: u32 = 50;
+/// Members that a node must have measured before it joins, if there are as many.
+pub const SAMPLES: u32 = 3;
+/// A cluster counts for at most so many times the members that were met: liars are few there.
+pub const TRUST_FACTOR: u32 = 8;
+/// Clusters of others whose size and age are remembered.
+pub const MAX_CLAIMS: usize = 64;
+/// Between reviews of the own clusters (Coral); a node's first ones come sooner.
+pub const REVIEW_EVERY: Duration = Duration::from_secs(300);
+/// The first review, and later ones after half a node's age.
+pub const MIN_REVIEW_WAIT: Duration = Duration::from_secs(20);
+/// Age from which a cluster is left only for one twice as large.
+pub const MATURE_AGE: Duration = Duration::from_secs(1_800);
+/// Nodes that store a put in each nearer cluster: it is held wider as well.
+pub const LEVEL_COPIES: usize = 1;
+/// Nearest nodes of a nearer cluster that must have answered before a search goes on wider.
+pub const LEVEL_WIDTH: usize = 1;
+/// Near contacts whose clusters are looked at in a review.
+pub const EXPLORED: usize = 2;
+/// Longest wait for the first measured round trip of a new contact.
+pub const MEASURE_WITHIN: Duration = Duration::from_secs(5);
+/// Contacts that wait for a place in a full bucket: for those that fail at once.
+pub const REPLACEMENTS: usize = 4;
+/// Contacts in an answer: a bucket of them.
+pub const MAX_CLOSER: usize = BUCKET;
+/// Values of a key (l of Coral, NSDI 2004, section 4): enough to choose among, few enough for a
+/// datagram.
+pub const MAX_VALUES_PER_KEY: usize = 4;
+
+/// Bits of the distance that one hop of a halving search takes off (b of Coral, NSDI 2004, section
+/// 4.2): more would make ways shorter, and the load at the root (2^b - 1) / b times as large.
+pub const HOP_BITS: usize = 1;
+/// Requests of one lookup that wait for an answer in time (alpha, Kademlia, section 2.3).
+pub const ALPHA: usize = 3;
+/// Requests of one lookup under way, late ones included: a dead contact must not stop the others.
+pub const MAX_OUTSTANDING: usize = 2 * ALPHA;
+/// Nearest nodes that must have answered before a lookup for a key ends; fewer than a bucket,
+/// because each costs a round trip's share and the first of them decides.
+pub const LOOKUP_WIDTH: usize = 4;
+/// Candidates of a lookup: the nearest of what some six answers name.
+pub const MAX_CANDIDATES: usize = 48;
+/// Requests of one lookup in all: liars who always name somebody nearer end here. An honest lookup
+/// among a million nodes takes fewer than twenty.
+pub const MAX_STEPS: usize = 40;
+/// Steps from the start to a node: one bit a hop would take 20 among a million.
+pub const MAX_HOPS: u8 = 24;
+
+/// Queries in flight: at 100 ms each they are more than a thousand a second.
+pub const MAX_QUERIES: usize = 128;
+/// Requests of this node itself in flight, for liveness, joining and replication.
+pub const MAX_UPKEEP_CALLS: usize = 256;
+/// Requests in flight over all.
+pub const MAX_CALLS: usize = 1_024;
+/// Time of one query. Two steps that lose both their datagrams still fit.
+pub const QUERY_TIME: Duration = Duration::from_secs(5);
+
+/// Shortest wait for an answer. Distance would allow 50 ms among neighbours, but a loaded small
+/// machine may leave a thread unscheduled for 100 ms, and a repeat for nothing loads it further.
+pub const MIN_TIMEOUT: Duration = Duration::from_millis(200);
+/// Wait where no round trip is known: the planet's longest is some 400 ms, a handshake takes time.
+pub const FIRST_TIMEOUT: Duration = Duration::from_millis(750);
+/// Longest wait: a node slower than this is as good as gone.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(1);
+/// Times that a request is sent: one repeat brings 2 % loss down to 0.2 % failures.
+pub const MAX_ATTEMPTS: u8 = 2;
+/// Times that a claim is sent: whoever gives the root up wrongly may claim what another has claimed
+/// there. At 2 % loss that is one claim in 400,000.
+pub const CLAIM_ATTEMPTS: u8 = 4;
+
+/// Neighbours in the directory, all kept alive: a ping each 13 s to 64 is 5 small datagrams a
+/// second.
+pub const MAX_NEIGHBOURS: usize = 64;
+/// Longest silence of a neighbour before it is pinged; the actual one is drawn from the last fifth.
+pub const PING_AFTER: Duration = Duration::from_secs(15);
+/// Longest silence of a contact that is no neighbour (BEP 5 would allow 15 minutes).
+pub const FAR_PING_AFTER: Duration = Duration::from_secs(240);
+/// Wait before a contact that failed once is pinged again: longer than a short outage of a path.
+pub const PING_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Failures in a row after which a contact is dropped.
+pub const MAX_FAILURES: u8 = 2;
+/// Age of the last answer up to which a neighbour may be given to clients.
+pub const VERIFIED_WITHIN: Duration = Duration::from_secs(60);
+/// Wait for more contacts that are due, so that they are pinged together.
+pub const PING_SLACK: Duration = Duration::from_secs(1);
+/// Newcomers checked at once after a lookup for our own id.
+pub const MAX_GREETINGS: usize = 32;
+
+/// Contacts remembered for joining again, the unanswered ones of an earlier run included.
+pub const MAX_REMEMBERED: usize = 64;
+/// Seeds in use; more names than this are a mistake of the operator.
+pub const MAX_SEEDS: usize = 32;
+/// Remembered contacts tried in one round of joining.
+pub const JOIN_BATCH: usize = 16;
+/// Wait after the first round of joining: more than a request takes to fail.
+pub const MIN_JOIN_WAIT: Duration = Duration::from_secs(2);
+/// Longest wait between rounds: a network that comes back is found within half a minute.
+pub const MAX_JOIN_WAIT: Duration = Duration::from_secs(30);
+/// Between tries of a lost contact while joined, so that halves of a parted network meet again.
+pub const RECALL_EVERY: Duration = Duration::from_secs(60);
+/// Time among others after which a node trusts its table to tell it that nobody is nearer to a key:
+/// its first lookups have ended, and so have those of nodes that started with it.
+pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
+/// Between lookups that refresh a bucket of the table.
+pub const REFRESH_EVERY: Duration = Duration::from_secs(60);
+/// Between such lookups in a node's first seconds; later a quarter of its age.
+pub const MIN_REFRESH_WAIT: Duration = Duration::from_secs(5);
+
+/// Longest time to live of a value (Coral, NSDI 2010): a wrong pointer must not live for days.
+pub const MAX_TTL: Duration = Duration::from_secs(2 * 3600);
+/// Requests for one key in a minute that do not yet make a node loaded (beta of Coral): as many puts
+/// pass it on their way to the key.
+pub const BETA_PER_MINUTE: usize = 12;
+/// Puts of one key that pass a node in a minute. Coral let beta of them pass, which holds the load
+/// at the root to beta * ceil(log2 n) if one node in each of log2 n places leads there; ids are not
+/// so even, and up to twice as many do.
+pub const PASSES_PER_MINUTE: usize = 5;
+/// Keys whose requests are counted, some 2 MB at the most; further ones are not seen to be hot.
+pub const MAX_COUNTED_KEYS: usize = 8_192;
+/// Keys whose last answer is remembered.
+pub const MAX_HOT_KEYS: usize = 1_024;
+/// How long a node that has met a loaded one keeps away from the nearest nodes and lives on the
+/// answer that it has: a minute, since that is what loaded counts in.
+pub const HOT_FOR: Duration = Duration::from_secs(60);
+/// A put that repeats one younger than this tells nobody anything new.
+pub const REPEAT_AFTER: Duration = Duration::from_secs(30);
+/// Nodes that store a put: with one in ten gone, one key in a thousand is lost until it is put
+/// again.
+pub const COPIES: usize = 3;
+/// Values stored for the network: some 20 MB of a 512 MB machine.
+pub const MAX_VALUES: usize = 65_536;
+/// Values of one holder: one neighbour cannot fill the index.
+pub const MAX_VALUES_PER_HOLDER: usize = MAX_VALUES / 4;
+/// Nodes that a withdrawal is sent to.
+pub const MAX_WITHDRAWALS: usize = BUCKET;
+
+/// Transmissions and events between two drains: a request to each node that one change can reach.
+pub const MAX_OUTBOX: usize = MAX_CALLS + MAX_QUERIES;
+
+/// Calls that wait for the driver: it takes one between two datagrams, so that more than a few wait
+/// only on a machine that is overloaded.
+pub const MAX_COMMANDS: usize = 256;
+/// A call of a [`crate::Overlay`] through its driver ends by then whatever happens: the query's own
+/// bound, and time to be scheduled.
+pub const CALL_DEADLINE: Duration = QUERY_TIME.saturating_add(Duration::from_secs(1));
+/// Addresses of one seed's name that are tried: a name may stand for many seeds.
+pub const MAX_SEED_ADDRESSES: usize = 8;
+/// Time to resolve one name; a resolver that is not there must not hold up the start.
+pub const MAX_RESOLUTION: Duration = Duration::from_secs(5);
+/// First pause before names are resolved again while not joined: a network may be just coming up.
+pub const MIN_RESOLVE_WAIT: Duration = Duration::from_secs(2);
+/// Longest pause before names are resolved again: spares the name servers.
+pub const MAX_RESOLVE_WAIT: Duration = Duration::from_secs(60);
+/// First pause before contacts are saved: a young node that is killed should not be lost.
+pub const MIN_SAVE_WAIT: Duration = Duration::from_secs(2);
+/// Longest pause before contacts are saved, if they have changed: they are a way back, not a
+/// record.
+pub const MAX_SAVE_WAIT: Duration = Duration::from_secs(60);
+/// Octets read of the file of saved contacts: three times what [`MAX_REMEMBERED`] and all
+/// [`MAX_NEIGHBOURS`] take.
+pub const MAX_SAVED: u64 = 64 << 10;
+/// Octets of the kernel's receive buffer, if it grants them: a burst of 800 of the longest
+/// datagrams waits there while the driver is not scheduled.
+pub const RECEIVE_BUFFER: usize = 1 << 20;
+
+const _: () = assert!(MAX_CALLS >= MAX_QUERIES * MAX_OUTSTANDING + MAX_UPKEEP_CALLS);
+const _: () = assert!(COPIES <= LOOKUP_WIDTH && LOOKUP_WIDTH <= BUCKET);
+const _: () = assert!(COPIES <= MAX_OUTSTANDING && MAX_WITHDRAWALS >= COPIES);
+const _: () = assert!(MAX_CANDIDATES >= 2 * MAX_CLOSER && MAX_STEPS <= MAX_CANDIDATES);
+const _: () = assert!(MAX_GREETINGS + MAX_NEIGHBOURS + JOIN_BATCH + MAX_SEEDS <= MAX_UPKEEP_CALLS);
+const _: () = assert!(UNPROVEN_ANSWER < MAX_PLAINTEXT);
+const _: () = assert!(MIN_TIMEOUT.as_millis() < FIRST_TIMEOUT.as_millis());
+const _: () = assert!(FIRST_TIMEOUT.as_millis() < MAX_TIMEOUT.as_millis());
+// A killed node leaves the directory long before DNS would have to distrust it.
+const _: () = assert!(
+    PING_AFTER.as_secs()
+        + PING_AGAIN_AFTER.as_secs()
+        + 2 * MAX_ATTEMPTS as u64 * MAX_TIMEOUT.as_secs()
+        < VERIFIED_WITHIN.as_secs()
+);

@@ -1,0 +1,282 @@
+//! What a node asks of others: it carries its queries on, and pairs requests with answers.
+
+use std::net::SocketAddr;
+
+use rand_core::Rng;
+
+use crate::calls::{Call, Opening, Purpose};
+use crate::contact::{Contact, Identity};
+use crate::id::Key;
+use crate::level::Level;
+use crate::limits::{
+    BUCKET, CLAIM_ATTEMPTS, FIRST_TIMEOUT, LEVEL_WIDTH, LOOKUP_WIDTH, MAX_ATTEMPTS, MAX_OUTBOX,
+    QUERY_TIME,
+};
+use crate::lookup::{Lookup, halfway};
+use crate::node::{Heard, Out, Overlay};
+use crate::output::{Event, Outcome, QueryId, Transmit};
+use crate::query::{Action, Kind, Query};
+use crate::time::Instant;
+use crate::wire::{Answer, Body, Message, Request, Want};
+
+impl Overlay {
+    /// Starts a query from the nearest known contacts and `more`, at the nearest level of `level`
+    /// and wider ones at which anybody is known.
+    pub(super) fn start(
+        &mut self,
+        now: Instant,
+        key: Key,
+        kind: Kind,
+        level: Level,
+        width: usize,
+        more: &[Contact],
+    ) -> QueryId {
+        self.started += 1;
+        let id = QueryId(self.started);
+        let is_claim = matches!(kind, Kind::Claim(..));
+        let peeks = if is_claim { self.members(&key) } else { Vec::new() };
+        let level = if is_claim { Level::GLOBAL } else { level };
+        let (level, mut lookup) = self.search(now, key, &kind, level, width);
+        lookup.extend(more);
+        let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME);
+        query.peek(peeks);
+        // This node is the first on the way.
+        if let Some(nodes) = self.first_step(now, &key, &kind) {
+            query.on_answer(&self.id, Answer::Nodes(nodes));
+        }
+        self.queries.insert(id, query);
+        self.advance(now, id);
+        id
+    }
+
+    /// Of each cluster, the nearest first, the member nearest to the key.
+    fn members(&self, key: &Key) -> Vec<(Contact, Level)> {
+        let mut members = Vec::<(Contact, Level)>::new();
+        for level in (1..=self.clusters.nearest().0).rev().map(Level) {
+            let member = self.table.closest(level, key, 1).pop();
+            let is_new = |c: &Contact| members.iter().all(|(other, _)| other != c);
+            members.extend(member.filter(is_new).map(|contact| (contact, level)));
+        }
+        members
+    }
+
+    /// A search in the cluster of `level`, or of the next wider one that has members.
+    fn search(
+        &self,
+        now: Instant,
+        key: Key,
+        kind: &Kind,
+        level: Level,
+        width: usize,
+    ) -> (Level, Lookup) {
+        let members = |level| self.table.closest(level, &key, BUCKET);
+        let inhabited = (1..=level.0).rev().map(Level).find(|level| !members(*level).is_empty());
+        let level = inhabited.unwrap_or(Level::GLOBAL);
+        let mut from = members(level);
+        let width =
+            if level == Level::GLOBAL || *kind == Kind::Refresh { width } else { LEVEL_WIDTH };
+        // A put has time, and is what a crowd repeats; the others go straight while they may.
+        let is_wide = matches!(kind, Kind::Put(..)) || self.hot.is_hot(now, &key);
+        if is_wide {
+            from.extend(self.table.closest(level, &halfway(&key, &self.id), BUCKET));
+        }
+        let lookup = Lookup::new(key, self.id, width, &from);
+        (level, if is_wide { lookup.halving() } else { lookup })
+    }
+
+    /// Takes a query to the next wider level.
+    fn widen(&mut self, now: Instant, id: QueryId) {
+        let Some(query) = self.queries.get(&id) else { return };
+        let (key, kind, at) = (*query.lookup.target(), query.kind, query.lookup.at());
+        let wider = Level(query.level.0.saturating_sub(1));
+        let (level, lookup) = self.search(now, key, &kind, wider, LOOKUP_WIDTH);
+        if let Some(query) = self.queries.get_mut(&id) {
+            query.widen(level, lookup.from(at));
+        }
+    }
+
+    /// Carries a query on as far as it goes without further answers.
+    pub(super) fn advance(&mut self, now: Instant, id: QueryId) {
+        loop {
+            let Some(query) = self.queries.get_mut(&id) else { return };
+            match query.next() {
+                Action::Wait => return,
+                Action::Widen => self.widen(now, id),
+                Action::Ask(to, request) if to.id() == self.id => {
+                    let answer = self.serve(now, self.local, true, &request);
+                    if let Some(query) = self.queries.get_mut(&id) {
+                        query.on_answer(&self.id, answer);
+                    }
+                }
+                Action::Ask(to, request) => {
+                    if !self.call(now, to.addr, Some(to), &request, Purpose::Query(id))
+                        && let Some(query) = self.queries.get_mut(&id)
+                    {
+                        query.on_failure(&to.id());
+                    }
+                }
+                Action::Tell(to, request) if to.id() == self.id => {
+                    let _ = self.serve(now, self.local, true, &request);
+                }
+                Action::Tell(to, request) => {
+                    self.call(now, to.addr, Some(to), &request, Purpose::Upkeep);
+                }
+                Action::End(outcome) => {
+                    let query = self.queries.remove(&id);
+                    self.end(now, id, query.as_ref(), outcome);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn end(
+        &mut self,
+        now: Instant,
+        id: QueryId,
+        query: Option<&Query>,
+        outcome: Option<Outcome>,
+    ) {
+        let Some(outcome) = outcome else {
+            self.on_refreshed(now, id, query);
+            return;
+        };
+        if let Some(query) = query {
+            self.remember(now, query, &outcome);
+        }
+        if outcome == Outcome::TimedOut {
+            self.stats.queries_timed_out += 1;
+        } else {
+            self.stats.queries_finished += 1;
+        }
+        self.outbox.push_back(Out::Event(Event::Finished { query: id, outcome }));
+    }
+
+    /// Notes what the next query about the same key may make use of.
+    fn remember(&mut self, now: Instant, query: &Query, outcome: &Outcome) {
+        let key = query.lookup.target();
+        if query.loaded {
+            self.hot.note_loaded(now, key);
+        }
+        match (&query.kind, outcome) {
+            (_, Outcome::Found { pointers, .. } | Outcome::Held { pointers, .. })
+                if pointers.iter().any(|p| p.holder.identity != self.local.identity) =>
+            {
+                self.hot.note_found(now, key, outcome, query.lasts);
+            }
+            (Kind::Put(pointer, ttl), Outcome::Stored { copies: copies @ 1.. }) => {
+                self.hot.note_put(now, key, pointer, *ttl, *copies);
+            }
+            (Kind::Withdraw, _) => self.hot.forget(key),
+            _ => {}
+        }
+    }
+
+    /// The outcome of a query that would only repeat an earlier one.
+    pub(super) fn recalled(&self, now: Instant, key: &Key, kind: &Kind) -> Option<Outcome> {
+        let found = || match self.hot.found(now, key)? {
+            Outcome::Found { pointers, level, .. } | Outcome::Held { pointers, level } => {
+                Some((pointers, level))
+            }
+            _ => None,
+        };
+        match kind {
+            Kind::Get => {
+                found().map(|(pointers, level)| Outcome::Found { pointers, level, hops: 0 })
+            }
+            Kind::Claim(..) => found().map(|(pointers, level)| Outcome::Held { pointers, level }),
+            Kind::Put(pointer, _) => {
+                self.hot.repeats(now, key, pointer).map(|copies| Outcome::Stored { copies })
+            }
+            Kind::Withdraw | Kind::Refresh => None,
+        }
+    }
+
+    /// Sends a request. False if too many are in flight.
+    pub(super) fn call(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        contact: Option<Contact>,
+        request: &Request,
+        purpose: Purpose,
+    ) -> bool {
+        if !self.calls.has_room(purpose) {
+            return false;
+        }
+        let mut number = self.rng.next_u64();
+        while self.calls.contains(number) {
+            number = self.rng.next_u64();
+        }
+        let body = Body::Request(*request);
+        let rings = self.clusters.rings(now);
+        let payload = Message { number, sender: self.local, rings, body }.encode();
+        let known = contact.and_then(|contact| self.table.entry(&contact.id()));
+        let timeout = known.map_or(FIRST_TIMEOUT, |entry| entry.rtt.timeout());
+        self.send(to, contact.map(|c| c.identity), payload.clone());
+        let is_claim = matches!(request, Request::Find { want: Want::Claim(..), .. });
+        let most = if is_claim { CLAIM_ATTEMPTS } else { MAX_ATTEMPTS };
+        self.calls.open(now, number, timeout, Opening { to, contact, payload, purpose, most });
+        true
+    }
+
+    pub(super) fn send(&mut self, to: SocketAddr, identity: Option<Identity>, payload: Vec<u8>) {
+        if self.outbox.len() >= MAX_OUTBOX {
+            return;
+        }
+        self.stats.datagrams_out += 1;
+        self.stats.bytes_out += payload.len() as u64;
+        self.outbox.push_back(Out::Datagram(Transmit { to, identity }, payload));
+    }
+
+    pub(super) fn repeat(&mut self, now: Instant, call: Call) {
+        self.stats.calls_repeated += 1;
+        self.send(call.to, call.contact.map(|c| c.identity), call.payload);
+        if let (Purpose::Query(id), Some(contact)) = (call.purpose, call.contact)
+            && let Some(query) = self.queries.get_mut(&id)
+        {
+            query.on_delay(&contact.id());
+            self.advance(now, id);
+        }
+    }
+
+    pub(super) fn on_failure(&mut self, now: Instant, call: &Call) {
+        self.stats.calls_failed += 1;
+        let Some(contact) = call.contact else { return };
+        self.note_failure(now, &contact, call.sent);
+        if let Purpose::Query(id) = call.purpose
+            && let Some(query) = self.queries.get_mut(&id)
+        {
+            query.on_failure(&contact.id());
+            self.advance(now, id);
+        }
+    }
+
+    pub(super) fn on_answer(&mut self, now: Instant, from: Heard, number: u64, mut answer: Answer) {
+        let sender = from.sender;
+        let Some(call) = self.calls.answered(number, sender.addr, &sender.identity) else {
+            self.stats.dropped.unsolicited += 1;
+            return;
+        };
+        self.clusters.heard(now, &from.rings);
+        let rtt = (call.attempts == 1).then(|| now.since(call.sent));
+        self.meet(now, &from, rtt);
+        self.sift(&mut answer);
+        match call.purpose {
+            Purpose::Upkeep => {}
+            Purpose::Join => self.on_joined(now, sender, answer),
+            Purpose::Explore => self.on_explored(now, answer),
+            Purpose::Query(id) => {
+                let Some(query) = self.queries.get_mut(&id) else { return };
+                let asked = call.contact.map_or(sender.id(), |contact| contact.id());
+                // One that calls itself by another slot than we know it by has another place.
+                if asked == sender.id() {
+                    query.on_answer(&asked, answer);
+                } else {
+                    query.on_failure(&asked);
+                }
+                self.advance(now, id);
+            }
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! What a node does unasked: it joins, stays joined, and knows who is alive.
+//!
+//! There is no "joined" state to fall out of. Whenever the table is empty the node tries its seeds
+//! and its remembered contacts, ever more slowly but without end; while it is not, it tries one of
+//! those that it has lost now and then, so that the halves of a parted network meet again.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand_core::Rng;
+
+use crate::address::{canonical, scope};
+use crate::calls::Purpose;
+use crate::contact::Contact;
+use crate::id::Id;
+use crate::level::Level;
+use crate::limits::{
+    BUCKET, EXPLORED, JOIN_BATCH, MAX_GREETINGS, MAX_JOIN_WAIT, MAX_REMEMBERED, MAX_SEEDS,
+    MEASURE_WITHIN, MIN_JOIN_WAIT, MIN_REFRESH_WAIT, MIN_REVIEW_WAIT, PING_AGAIN_AFTER, PING_SLACK,
+    RECALL_EVERY, REFRESH_EVERY, REVIEW_EVERY, SETTLED_AFTER,
+};
+use crate::lookup::Course;
+use crate::node::{Heard, Overlay};
+use crate::output::QueryId;
+use crate::query::{Kind, Query};
+use crate::time::Instant;
+use crate::wire::{Answer, Request, Want};
+
+/// Timers, and the ways into the network.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    seeds: Vec<SocketAddr>,
+    /// Contacts that once were good and have no place in the table now.
+    remembered: Vec<Contact>,
+    /// How many of the remembered have been tried since the start.
+    tried: usize,
+    join_wait: Duration,
+    join: Option<Instant>,
+    ping: Option<Instant>,
+    refresh: Option<Instant>,
+    recall: Option<Instant>,
+    review: Option<Instant>,
+    /// The lookup for our own id, while it runs.
+    self_lookup: Option<QueryId>,
+    /// Buckets that wait for their first lookup.
+    unexplored: Vec<usize>,
+    /// When the first contact was met, after which this node begins to know its surroundings.
+    met: Option<Instant>,
+    /// Whether time alone may have changed the set of live neighbours.
+    doubt: bool,
+}
+
+impl Upkeep {
+    pub(super) const fn new(remembered: Vec<Contact>) -> Self {
+        Self {
+            seeds: Vec::new(),
+            remembered,
+            tried: 0,
+            join_wait: MIN_JOIN_WAIT,
+            join: None,
+            ping: None,
+            refresh: None,
+            recall: None,
+            review: None,
+            self_lookup: None,
+            unexplored: Vec::new(),
+            met: None,
+            doubt: false,
+        }
+    }
+
+    pub(super) const fn knows_nobody(&self) -> bool {
+        self.seeds.is_empty() && self.remembered.is_empty()
+    }
+
+    pub(super) fn remembered(&self) -> impl Iterator<Item = &Contact> {
+        self.remembered.iter().rev()
+    }
+
+    pub(super) fn forget_seed(&mut self, addr: SocketAddr) {
+        self.seeds.retain(|seed| *seed != addr);
+    }
+
+    pub(super) fn wake(&self) -> Option<Instant> {
+        [self.join, self.ping, self.refresh, self.recall, self.review].into_iter().flatten().min()
+    }
+
+    pub(super) const fn take_doubt(&mut self) -> bool {
+        std::mem::replace(&mut self.doubt, false)
+    }
+
+    /// Whether it has been among others long enough to tell who is nearest to a key.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        self.met.is_some_and(|met| now.since(met) >= SETTLED_AFTER)
+    }
+
+    fn remember(&mut self, contact: Contact) {
+        self.remembered.retain(|known| known.addr != contact.addr);
+        if self.remembered.len() == MAX_REMEMBERED {
+            self.remembered.remove(0);
+        }
+        self.remembered.push(contact);
+    }
+
+    fn ping_by(&mut self, at: Instant) {
+        self.ping = Some(self.ping.map_or(at, |ping| ping.min(at)));
+    }
+}
+
+impl Overlay {
+    pub(super) fn take_seeds(&mut self, now: Instant, mut seeds: Vec<SocketAddr>) {
+        seeds.iter_mut().for_each(|seed| *seed = canonical(*seed));
+        seeds.retain(|seed| *seed != self.local.addr && scope(seed.ip()).is_some());
+        seeds.sort_unstable();
+        seeds.dedup();
+        seeds.truncate(MAX_SEEDS);
+        let changed = seeds != self.upkeep.seeds;
+        self.upkeep.seeds = seeds;
+        if self.table.is_empty() && (changed || self.upkeep.join.is_none()) {
+            self.upkeep.join_wait = MIN_JOIN_WAIT;
+            self.upkeep.join = (!self.upkeep.knows_nobody()).then_some(now);
+        }
+    }
+
+    /// A contact was heard from at its proven address.
+    pub(super) fn meet(&mut self, now: Instant, from: &Heard, rtt: Option<Duration>) {
+        let was_empty = self.table.is_empty();
+        let contact = from.sender;
+        if !self.table.heard(now, contact, from.memberships(), rtt) {
+            return;
+        }
+        self.upkeep.remembered.retain(|known| known.addr != contact.addr);
+        self.upkeep.ping_by(now + MEASURE_WITHIN * 4 / 5);
+        if was_empty {
+            self.joined = true;
+            self.upkeep.met = Some(now);
+            self.upkeep.join = None;
+            self.upkeep.join_wait = MIN_JOIN_WAIT;
+            self.upkeep.recall = Some(now + self.jittered(RECALL_EVERY));
+            self.upkeep.refresh = Some(now + self.jittered(MIN_REFRESH_WAIT));
+            self.upkeep.review = Some(now + self.jittered(MIN_REVIEW_WAIT));
+            self.look_around(now, &[]);
+        }
+    }
+
+    /// Pings a contact that the table would take, if its address were proven or it were heard.
+    pub(super) fn greet(&mut self, now: Instant, contact: Contact) {
+        if self.table.wants(&contact) && !self.calls.is_asking(contact.addr) {
+            self.call(now, contact.addr, Some(contact), &Request::Ping, Purpose::Upkeep);
+        }
+    }
+
+    /// A way in has answered: meet those near us, whom it named.
+    pub(super) fn on_joined(&mut self, now: Instant, sender: Contact, answer: Answer) {
+        let mut named = vec![sender];
+        if let Answer::Nodes(nodes) = answer {
+            named.extend(nodes.closer);
+        }
+        self.look_around(now, &named);
+    }
+
+    pub(super) fn note_failure(&mut self, now: Instant, contact: &Contact, sent: Instant) {
+        if let Some(gone) = self.table.failed(now, &contact.id(), sent) {
+            self.upkeep.remember(gone);
+            // Its place may have gone to one that has not been heard of for long.
+            self.upkeep.ping_by(now);
+            if self.table.is_empty() {
+                self.upkeep.join = Some(now + self.jittered(MIN_JOIN_WAIT));
+            }
+        } else {
+            self.upkeep.ping_by(now + PING_AGAIN_AFTER);
+        }
+    }
+
+    /// A lookup of ours has ended.
+    pub(super) fn on_refreshed(&mut self, now: Instant, id: QueryId, query: Option<&Query>) {
+        if self.upkeep.self_lookup == Some(id) {
+            self.upkeep.self_lookup = None;
+            // The nearest contact's bucket and all farther ones (Kademlia, section 2.3).
+            self.upkeep.unexplored = (0..=self.table.depth()).collect();
+        }
+        let unasked = query.into_iter().flat_map(|query| query.lookup.unasked());
+        let is_nearer = query.is_some_and(|query| query.level != Level::GLOBAL);
+        for contact in unasked.take(MAX_GREETINGS).copied().collect::<Vec<_>>() {
+            if is_nearer {
+                self.sound(now, contact);
+            } else {
+                self.greet(now, contact);
+            }
+        }
+        if let Some(bucket) = self.upkeep.unexplored.pop() {
+            self.refresh(now, bucket, Level::GLOBAL);
+        }
+    }
+
+    /// Everything whose time has come.
+    pub(super) fn do_upkeep(&mut self, now: Instant) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.upkeep.join) {
+            self.join(now);
+        }
+        if is_due(self.upkeep.ping) {
+            self.ping(now);
+        }
+        if is_due(self.upkeep.refresh) {
+            // A young node has much to learn, an old one little.
+            let age = self.upkeep.met.map_or(REFRESH_EVERY, |met| now.since(met));
+            let wait = (age / 4).clamp(MIN_REFRESH_WAIT, REFRESH_EVERY);
+            self.upkeep.refresh = Some(now + self.jittered(wait));
+            // The far buckets are the largest.
+            let buckets = self.table.depth() + 1;
+            let bucket = self.below(buckets).min(self.below(buckets));
+            let level = self.below(usize::from(self.clusters.nearest().0) + 1);
+            self.refresh(now, bucket, Level(u8::try_from(level).expect("levels are few")));
+        }
+        if is_due(self.upkeep.review) {
+            self.review(now);
+        }
+        if is_due(self.upkeep.recall) {
+            self.upkeep.recall = Some(now + self.jittered(RECALL_EVERY));
+            self.recall(now);
+        }
+    }
+
+    /// One round over all seeds and some of the remembered.
+    fn join(&mut self, now: Instant) {
+        self.upkeep.join = None;
+        if !self.table.is_empty() {
+            return;
+        }
+        let count = self.upkeep.remembered.len();
+        if self.upkeep.seeds.is_empty() && self.upkeep.tried >= count {
+            // Everybody was tried and nobody is there: this is the first node, until one answers.
+            self.joined = true;
+        }
+        let first = self.upkeep.tried;
+        for at in first..first + JOIN_BATCH.min(count) {
+            let contact = self.upkeep.remembered[at % count];
+            self.upkeep.tried += 1;
+            self.ask_in(now, contact.addr, Some(contact));
+        }
+        for seed in self.upkeep.seeds.clone() {
+            self.ask_in(now, seed, None);
+        }
+        if !self.upkeep.knows_nobody() {
+            self.upkeep.join = Some(now + self.jittered(self.upkeep.join_wait));
+            self.upkeep.join_wait = (self.upkeep.join_wait * 2).min(MAX_JOIN_WAIT);
+        }
+    }
+
+    fn ping(&mut self, now: Instant) {
+        let (due, next) = self.table.due(now);
+        for contact in due {
+            self.call(now, contact.addr, Some(contact), &Request::Ping, Purpose::Upkeep);
+        }
+        self.upkeep.ping = next.map(|next| next.max(now + PING_SLACK));
+        self.upkeep.doubt = true;
+    }
+
+    /// Tries one of those who are not in the table.
+    fn recall(&mut self, now: Instant) {
+        let absent = |addr: &SocketAddr| self.table.at_addr(*addr).is_none();
+        let mut ways: Vec<_> = self.upkeep.remembered.iter().map(|c| (c.addr, Some(*c))).collect();
+        ways.extend(self.upkeep.seeds.iter().filter(|seed| absent(seed)).map(|seed| (*seed, None)));
+        if !ways.is_empty() {
+            let (to, contact) = ways[self.below(ways.len())];
+            self.ask_in(now, to, contact);
+        }
+    }
+
+    fn ask_in(&mut self, now: Instant, to: SocketAddr, contact: Option<Contact>) {
+        let find = Request::Find {
+            key: self.id,
+            level: Level::GLOBAL,
+            want: Want::Nodes,
+            course: Course::Greedy,
+        };
+        self.call(now, to, contact, &find, Purpose::Join);
+    }
+
+    /// Looks for our own id: meets those near us, and lets them meet us. What is learnt while it
+    /// runs goes in: it may have started from a newcomer who knows nobody.
+    fn look_around(&mut self, now: Instant, named: &[Contact]) {
+        let running = self.upkeep.self_lookup.and_then(|id| Some((id, self.queries.get_mut(&id)?)));
+        if let Some((id, query)) = running {
+            query.lookup.extend(named);
+            self.advance(now, id);
+        } else {
+            // Named before it starts, since a lookup that nobody can answer ends at once.
+            self.upkeep.self_lookup = Some(QueryId(self.started + 1));
+            self.start(now, self.id, Kind::Refresh, Level::GLOBAL, BUCKET, named);
+        }
+    }
+
+    /// Looks for a random id of a bucket.
+    fn refresh(&mut self, now: Instant, bucket: usize, level: Level) {
+        let mut id = [0; 20];
+        self.rng.fill_bytes(&mut id);
+        let point = in_bucket(&self.id, bucket.min(159), &Id(id));
+        self.start(now, point, Kind::Refresh, level, BUCKET, &[]);
+    }
+
+    /// Reconsiders the clusters that this node is in, and looks at the one of its nearest contact.
+    fn review(&mut self, now: Instant) {
+        let age = self.upkeep.met.map_or(REVIEW_EVERY, |met| now.since(met));
+        let wait = (age / 2).clamp(MIN_REVIEW_WAIT, REVIEW_EVERY);
+        self.upkeep.review = Some(now + self.jittered(wait));
+        let known: Vec<_> =
+            self.table.entries().map(|entry| (entry.clusters, entry.rtt.min())).collect();
+        let moved = self.clusters.review(now, &known, || self.rng.next_u32());
+        if !moved.is_empty() {
+            self.stats.moves += moved.len() as u64;
+            self.table.set_clusters(self.clusters.memberships());
+        }
+        for level in moved {
+            self.start(now, self.id, Kind::Refresh, level, BUCKET, &[]);
+        }
+        let near: Vec<_> =
+            self.table.neighbours().iter().take(EXPLORED).map(|e| e.contact).collect();
+        let mut random = [0; 20];
+        self.rng.fill_bytes(&mut random);
+        for contact in near {
+            let find = Request::Find {
+                key: Id(random),
+                level: self.clusters.nearest(),
+                want: Want::Nodes,
+                course: Course::Greedy,
+            };
+            self.call(now, contact.addr, Some(contact), &find, Purpose::Explore);
+        }
+    }
+
+    /// Members of the cluster of a near contact may be near as well.
+    pub(super) fn on_explored(&mut self, now: Instant, answer: Answer) {
+        let Answer::Nodes(nodes) = answer else { return };
+        for contact in nodes.closer {
+            self.sound(now, contact);
+        }
+    }
+
+    /// Pings a contact that may be near, whether or not the table has room for a far one.
+    fn sound(&mut self, now: Instant, contact: Contact) {
+        let is_new = contact.id() != self.id && self.table.entry(&contact.id()).is_none();
+        if is_new && !self.calls.is_asking(contact.addr) {
+            self.call(now, contact.addr, Some(contact), &Request::Ping, Purpose::Upkeep);
+        }
+    }
+
+    fn jittered(&mut self, wait: Duration) -> Duration {
+        wait * 3 / 4 + wait / 2 * (self.rng.next_u32() >> 16) / (1 << 16)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.rng.next_u64() % bound as u64).expect("it is below a usize")
+    }
+}
+
+/// The id that shares exactly `bits` bits with `own` and goes on as `random`.
+fn in_bucket(own: &Id, bits: usize, random: &Id) -> Id {
+    let bit = |id: &Id, at: usize| id.0[at / 8] >> (7 - at % 8) & 1;
+    let mut point = *random;
+    for at in 0..=bits {
+        let want = bit(own, at) ^ u8::from(at == bits);
+        if bit(&point, at) != want {
+            point.0[at / 8] ^= 1 << (7 - at % 8);
+        }
+    }
+    point
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_point_lies_in_its_bucket(own: [u8; 20], random: [u8; 20], bits in 0_usize..160) {
+            let point = in_bucket(&Id(own), bits, &Id(random));
+            prop_assert_eq!(point.distance(&Id(own)).common_bits(), bits);
+        }
+    }
+}

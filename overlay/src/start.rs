@@ -1,0 +1,181 @@
+//! From configuration to a running overlay.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use coralline_config::Config;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::address::prefix;
+use crate::clock::Clock;
+use crate::contact::{Contact, Services};
+use crate::driver::Driver;
+use crate::handle::{Handle, Shared};
+use crate::keys::{KeyError, Keys};
+use crate::limits::{MAX_COMMANDS, PUBLIC_SLOTS, RECEIVE_BUFFER};
+use crate::node::{Overlay, Settings};
+use crate::saved::Saver;
+use crate::seeds;
+use crate::time::Instant;
+use crate::transport::Transport;
+
+/// Why the overlay could not start. The text names what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The socket could not be bound.
+    #[error("overlay.listen {addr}: {source}; stop what uses it, or set another address or port")]
+    Bind {
+        /// The address that was wanted.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The state directory is of no use.
+    #[error(transparent)]
+    State(#[from] KeyError),
+    /// Others could not be told where this node is.
+    #[error(
+        "overlay.listen {listen} names no address that others can reach; \
+         set public_addr to one, of the same family"
+    )]
+    Address {
+        /// The address of the configuration.
+        listen: SocketAddr,
+    },
+}
+
+/// Binds the socket, loads or makes the identity, loads saved contacts, resolves the seeds, and spawns
+/// the one task. That ends, saving contacts, when `shutdown` resolves; dropping handles does not end it.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running then.
+pub async fn start(
+    config: &Config,
+    services: Services,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(Handle, JoinHandle<()>), StartError> {
+    let listen = config.overlay.listen;
+    let ip = reachable(config).ok_or(StartError::Address { listen })?;
+    let bind = |source| StartError::Bind { addr: listen, source };
+    let socket = bind_socket(listen).map_err(bind)?;
+    let port = socket.local_addr().map_err(bind)?.port();
+    let keys = Keys::load_or_create(&config.state_dir, &random())?;
+    let addr = SocketAddr::new(ip, port);
+    let local = Contact {
+        identity: keys.identity(),
+        addr,
+        slot: slot(addr),
+        peer_port: config.peer.listen.port(),
+        services,
+    };
+    let saver = Saver::load(config.state_dir.clone());
+    let settings = Settings {
+        local,
+        seeds: seeds::resolve(&config.overlay.seeds).await,
+        saved: saver.contacts().to_vec(),
+        levels: config.overlay.levels.clone(),
+    };
+    let clock = Clock::new();
+    let overlay = Overlay::new(settings, u64::from_be_bytes(random()), clock.now());
+    let transport = Transport::new(keys, random(), clock.now());
+    let shared = Arc::new(Shared {
+        local,
+        clock,
+        directory: ArcSwap::from_pointee(overlay.directory(clock.now())),
+        stats: ArcSwap::from_pointee((overlay.stats(), transport.stats())),
+    });
+    let (sender, commands) = mpsc::channel(MAX_COMMANDS);
+    let (resolved_sender, resolved) = mpsc::channel(1);
+    let mut resolver = JoinSet::new();
+    if !config.overlay.seeds.is_empty() {
+        let names = config.overlay.seeds.clone();
+        resolver.spawn(seeds::refresh(names, Arc::clone(&shared), resolved_sender));
+    }
+    let driver = Driver {
+        overlay,
+        transport,
+        socket,
+        shared: Arc::clone(&shared),
+        commands,
+        resolved,
+        saver,
+        waiting: BTreeMap::new(),
+        published: Instant::default(),
+        resolver,
+    };
+    let task = tokio::spawn(driver.run(shutdown));
+    Ok((Handle::new(shared, sender), task))
+}
+
+/// Where others reach this node, if that can be told: one address, of the family of the socket.
+fn reachable(config: &Config) -> Option<IpAddr> {
+    let listen = config.overlay.listen.ip();
+    let ip = config.public_addr.unwrap_or(listen);
+    (!ip.is_unspecified() && ip.is_ipv4() == listen.is_ipv4()).then_some(ip)
+}
+
+/// Which of the ids of its address this node takes: by port, so that several nodes behind one address
+/// do not meet. Public addresses have few.
+fn slot(addr: SocketAddr) -> u16 {
+    match prefix(addr.ip()) {
+        Some(_) => addr.port() % PUBLIC_SLOTS,
+        None => addr.port(),
+    }
+}
+
+fn bind_socket(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    if addr.is_ipv6() {
+        // Otherwise a v4 peer would be seen under a second, mapped address.
+        socket.set_only_v6(true)?;
+    }
+    if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
+        tracing::debug!("receive buffer: {error}");
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system has randomness, or nothing is safe on it");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_for_others_is_told_or_asked_for() {
+        let check = |listen: &str, public: Option<&str>, expect: Option<&str>| {
+            let mut config = Config::default();
+            config.overlay.listen = listen.parse().unwrap();
+            config.public_addr = public.map(|ip| ip.parse().unwrap());
+            let expect = expect.map(|ip| ip.parse::<IpAddr>().unwrap());
+            assert_eq!(reachable(&config), expect, "{listen} {public:?}");
+        };
+        check("127.0.0.1:7400", None, Some("127.0.0.1"));
+        check("0.0.0.0:7400", None, None);
+        check("[::]:7400", None, None);
+        check("0.0.0.0:7400", Some("192.0.2.1"), Some("192.0.2.1"));
+        check("10.0.0.1:7400", Some("192.0.2.1"), Some("192.0.2.1"));
+        check("10.0.0.1:7400", Some("2001:db8::1"), None);
+    }
+
+    #[test]
+    fn slots_keep_the_rule() {
+        let check = |addr: &str, expect| assert_eq!(slot(addr.parse().unwrap()), expect, "{addr}");
+        check("127.0.0.1:7400", 7400);
+        check("10.1.2.3:65535", 65535);
+        check("8.8.8.8:7401", 1);
+        check("[2600::1]:65535", 7);
+    }
+}

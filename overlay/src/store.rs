@@ -1,0 +1,372 @@
+//! This node's part of the index: Coral's sloppy storage (NSDI 2004, section 3.2).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::address::prefix;
+use crate::contact::{Contact, Identity};
+use crate::id::Key;
+use crate::limits::{
+    BETA_PER_MINUTE, MAX_TTL, MAX_VALUES, MAX_VALUES_PER_HOLDER, MAX_VALUES_PER_KEY,
+    PASSES_PER_MINUTE,
+};
+use crate::load::Load;
+use crate::pointer::Pointer;
+use crate::time::Instant;
+use crate::wire::{Refusal, Value};
+
+/// Pointers by key, each until its time to live ends.
+#[derive(Debug)]
+pub(crate) struct Store {
+    shelves: BTreeMap<Key, Shelf>,
+    expiries: BTreeSet<(Instant, Key, Identity)>,
+    holders: BTreeMap<Identity, usize>,
+    /// Puts that passed, and gets, of late.
+    puts: Load,
+    gets: Load,
+}
+
+/// What a put meets at a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) full: bool,
+    pub(crate) loaded: bool,
+}
+
+/// How a claim was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Claimed,
+    Held(Vec<Value>),
+    Refused(Refusal),
+}
+
+#[derive(Debug)]
+struct Shelf {
+    values: Vec<Kept>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    pointer: Pointer,
+    expires: Instant,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            shelves: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            holders: BTreeMap::new(),
+            puts: Load::new(PASSES_PER_MINUTE),
+            gets: Load::new(BETA_PER_MINUTE),
+        }
+    }
+}
+
+impl Store {
+    /// What lives under `key`, the longest-lived first.
+    pub(crate) fn values(&self, now: Instant, key: &Key) -> Vec<Value> {
+        let Some(shelf) = self.shelves.get(key) else { return Vec::new() };
+        let mut values: Vec<_> = shelf.alive(now).map(|kept| kept.value(now)).collect();
+        values.sort_by_key(|value| std::cmp::Reverse(value.ttl));
+        values
+    }
+
+    /// A put of `holder` passes by: whether there is room, and whether too many have passed.
+    pub(crate) fn room(
+        &mut self,
+        now: Instant,
+        key: &Key,
+        holder: &Identity,
+        ttl: Duration,
+    ) -> Room {
+        let ttl = ttl.min(MAX_TTL);
+        let shelf = self.shelves.get(key);
+        let full = shelf.is_some_and(|shelf| shelf.is_full(now, holder, ttl));
+        Room { full, loaded: !self.puts.passes(now, key) }
+    }
+
+    /// A get passes by: whether too many have of late.
+    pub(crate) fn is_loaded_by_get(&mut self, now: Instant, key: &Key) -> bool {
+        !self.gets.passes(now, key)
+    }
+
+    /// Stores a pointer for at most [`MAX_TTL`], in place of the same holder's earlier one.
+    pub(crate) fn put(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+    ) -> Result<(), Refusal> {
+        let (holder, ttl) = (pointer.holder.identity, ttl.min(MAX_TTL));
+        self.expire(now);
+        let Some(shelf) = self.shelves.get_mut(&key) else {
+            self.has_capacity(&holder)?;
+            self.insert(now, key, pointer, ttl);
+            return Ok(());
+        };
+        if shelf.values.iter().any(|kept| kept.is_by(&holder)) {
+            self.remove(&key, &holder);
+            self.insert(now, key, pointer, ttl);
+            return Ok(());
+        }
+        if shelf.is_full(now, &holder, ttl) || shelf.has_neighbour(&pointer.holder) {
+            return Err(Refusal::Full);
+        }
+        if shelf.values.len() == MAX_VALUES_PER_KEY {
+            let first = shelf.values.iter().min_by_key(|kept| kept.expires);
+            let first = first.expect("a shelf with all its values has one").pointer.holder.identity;
+            self.remove(&key, &first);
+        }
+        self.has_capacity(&holder)?;
+        self.insert(now, key, pointer, ttl);
+        Ok(())
+    }
+
+    /// Stores a pointer only if nobody else has one here: the one decision about a key.
+    pub(crate) fn claim(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+    ) -> Decision {
+        let mut others = self.values(now, &key);
+        others.retain(|value| value.pointer.holder.identity != pointer.holder.identity);
+        if !others.is_empty() {
+            return Decision::Held(others);
+        }
+        self.put(now, key, pointer, ttl).map_or_else(Decision::Refused, |()| Decision::Claimed)
+    }
+
+    /// Takes back what `holder` has stored under `key`.
+    pub(crate) fn remove(&mut self, key: &Key, holder: &Identity) {
+        let Some(shelf) = self.shelves.get_mut(key) else { return };
+        let Some(at) = shelf.values.iter().position(|kept| kept.is_by(holder)) else { return };
+        let kept = shelf.values.remove(at);
+        if shelf.values.is_empty() {
+            self.shelves.remove(key);
+        }
+        self.expiries.remove(&(kept.expires, *key, *holder));
+        if let Some(count) = self.holders.get_mut(holder) {
+            *count -= 1;
+            if *count == 0 {
+                self.holders.remove(holder);
+            }
+        }
+    }
+
+    /// Drops what has outlived its time.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        while let Some((expires, key, holder)) = self.expiries.first().copied() {
+            if expires > now {
+                break;
+            }
+            self.remove(&key, &holder);
+        }
+    }
+
+    /// When something expires next.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.expiries.first().map(|(expires, ..)| *expires)
+    }
+
+    pub(crate) fn keys(&self) -> usize {
+        self.shelves.len()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.expiries.len()
+    }
+
+    fn has_capacity(&self, holder: &Identity) -> Result<(), Refusal> {
+        let own = self.holders.get(holder).copied().unwrap_or(0);
+        if self.len() < MAX_VALUES && own < MAX_VALUES_PER_HOLDER {
+            return Ok(());
+        }
+        Err(Refusal::Capacity)
+    }
+
+    fn insert(&mut self, now: Instant, key: Key, pointer: Pointer, ttl: Duration) {
+        let (expires, holder) = (now + ttl, pointer.holder.identity);
+        let shelf = self.shelves.entry(key).or_insert(Shelf { values: Vec::new() });
+        shelf.values.push(Kept { pointer, expires });
+        self.expiries.insert((expires, key, holder));
+        *self.holders.entry(holder).or_default() += 1;
+    }
+}
+
+impl Shelf {
+    fn alive(&self, now: Instant) -> impl Iterator<Item = &Kept> {
+        self.values.iter().filter(move |kept| kept.expires > now)
+    }
+
+    /// Enough others, each of which will last at least half as long as the new one.
+    fn is_full(&self, now: Instant, holder: &Identity, ttl: Duration) -> bool {
+        let lasting = |kept: &&Kept| !kept.is_by(holder) && kept.expires.since(now) >= ttl / 2;
+        self.alive(now).filter(lasting).count() >= MAX_VALUES_PER_KEY
+    }
+
+    fn has_neighbour(&self, holder: &Contact) -> bool {
+        let own = prefix(holder.addr.ip());
+        let shared = |kept: &Kept| prefix(kept.pointer.holder.addr.ip()) == own;
+        own.is_some() && self.values.iter().any(shared)
+    }
+}
+
+impl Kept {
+    fn is_by(&self, holder: &Identity) -> bool {
+        self.pointer.holder.identity == *holder
+    }
+
+    const fn value(&self, now: Instant) -> Value {
+        Value { pointer: self.pointer, ttl: self.expires.since(now) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::contact::Services;
+    use crate::id::Id;
+    use crate::pointer::State;
+
+    const KEY: Key = Id([5; 20]);
+
+    fn pointer(by: u8) -> Pointer {
+        let holder = Contact {
+            identity: Identity([by; 32]),
+            addr: SocketAddr::from(([127, 0, 0, by], 7400)),
+            slot: 0,
+            peer_port: 7400,
+            services: Services::PROXY,
+        };
+        Pointer { holder, state: State::Whole, length: None, root: None }
+    }
+
+    fn public(ip: [u8; 4]) -> Pointer {
+        let mut pointer = pointer(ip[3]);
+        pointer.holder.addr = SocketAddr::from((ip, 7400));
+        pointer
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn holders(store: &Store, now: Instant) -> Vec<u8> {
+        let mut by: Vec<_> =
+            store.values(now, &KEY).iter().map(|v| v.pointer.holder.identity.0[0]).collect();
+        by.sort_unstable();
+        by
+    }
+
+    #[test]
+    fn four_lasting_values_are_full() {
+        let mut store = Store::default();
+        for by in 1..=4 {
+            assert_eq!(store.put(at(0), KEY, pointer(by), secs(3_600)), Ok(()));
+        }
+        assert_eq!(store.put(at(1), KEY, pointer(5), secs(3_600)), Err(Refusal::Full));
+        assert!(store.room(at(1), &KEY, &Identity([5; 32]), secs(3_600)).full);
+        assert_eq!(store.put(at(1), KEY, pointer(2), secs(3_600)), Ok(()), "its own is replaced");
+        assert_eq!(holders(&store, at(1)), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_long_reference_displaces_the_shortest() {
+        let mut store = Store::default();
+        for by in 1..=4 {
+            assert_eq!(store.put(at(0), KEY, pointer(by), secs(18 + u64::from(by))), Ok(()));
+        }
+        assert_eq!(store.put(at(1), KEY, pointer(5), secs(7_200)), Ok(()));
+        assert_eq!(holders(&store, at(1)), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn values_end_and_never_outlive_the_cap() {
+        let mut store = Store::default();
+        store.put(at(0), KEY, pointer(1), secs(20)).unwrap();
+        store.put(at(0), KEY, pointer(2), secs(100_000)).unwrap();
+        assert_eq!(store.values(at(20), &KEY).len(), 1);
+        store.expire(at(7_199));
+        assert_eq!((store.keys(), store.len(), store.next_expiry()), (1, 1, Some(at(7_200))));
+        store.expire(at(7_200));
+        assert_eq!((store.keys(), store.len(), store.next_expiry()), (0, 0, None));
+        assert!(store.holders.is_empty());
+    }
+
+    #[test]
+    fn loaded_by_puts_even_where_nothing_is_stored() {
+        let mut store = Store::default();
+        let mut passes = |now| !store.room(now, &KEY, &Identity([9; 32]), secs(60)).loaded;
+        assert_eq!((0..50).filter(|_| passes(at(0))).count(), PASSES_PER_MINUTE);
+        assert_eq!((1..=60).filter(|second| passes(at(*second))).count(), 1, "a minute later");
+    }
+
+    #[test]
+    fn a_claim_is_decided_once() {
+        let mut store = Store::default();
+        assert_eq!(store.claim(at(0), KEY, pointer(1), secs(20)), Decision::Claimed);
+        assert_eq!(store.claim(at(1), KEY, pointer(1), secs(20)), Decision::Claimed, "a repeat");
+        let Decision::Held(by) = store.claim(at(2), KEY, pointer(2), secs(20)) else { panic!() };
+        assert_eq!(by[0].pointer, pointer(1));
+        store.remove(&KEY, &Identity([1; 32]));
+        assert_eq!(store.claim(at(3), KEY, pointer(2), secs(20)), Decision::Claimed);
+        assert_eq!(store.claim(at(23), KEY, pointer(3), secs(20)), Decision::Claimed, "it ended");
+    }
+
+    #[test]
+    fn one_value_of_a_public_neighbourhood() {
+        let mut store = Store::default();
+        assert_eq!(store.put(at(0), KEY, public([192, 0, 2, 1]), secs(60)), Ok(()));
+        let refused = store.put(at(0), KEY, public([192, 0, 2, 2]), secs(60));
+        assert_eq!(refused, Err(Refusal::Full));
+        assert_eq!(store.put(at(0), KEY, public([192, 0, 3, 2]), secs(60)), Ok(()));
+    }
+
+    #[test]
+    fn one_holder_cannot_fill_the_index() {
+        let mut store = Store::default();
+        let key = |i: usize| Key::of_name(&i.to_be_bytes());
+        let taken = (0..MAX_VALUES_PER_HOLDER + 10)
+            .filter(|i| store.put(at(0), key(*i), pointer(1), secs(60)).is_ok());
+        assert_eq!(taken.count(), MAX_VALUES_PER_HOLDER);
+        assert_eq!(store.put(at(0), KEY, pointer(2), secs(60)), Ok(()));
+    }
+
+    proptest! {
+        /// Against a plain list of what was put.
+        #[test]
+        fn books_balance(
+            ops in prop::collection::vec((1_u8..9, 0_u64..90, 0_u64..5, 0_u8..3), 0..200),
+        ) {
+            let (mut store, mut now) = (Store::default(), 0);
+            for (by, ttl, step, op) in ops {
+                now += step;
+                match op {
+                    0 => _ = store.put(at(now), KEY, pointer(by), secs(ttl)),
+                    1 => _ = store.claim(at(now), KEY, pointer(by), secs(ttl)),
+                    _ => store.remove(&KEY, &Identity([by; 32])),
+                }
+                let held: usize = store.shelves.values().map(|s| s.values.len()).sum();
+                prop_assert_eq!(held, store.len());
+                prop_assert_eq!(held, store.holders.values().sum::<usize>());
+                prop_assert!(store.shelves.values().all(|s| (1..=4).contains(&s.values.len())));
+                let mut unique = holders(&store, at(now));
+                unique.dedup();
+                prop_assert_eq!(unique, holders(&store, at(now)));
+            }
+        }
+    }
+}
