@@ -1,0 +1,208 @@
+//! Steps 4 to 7 for one flight: locate, a peer, the origin, receive, store, announce.
+
+use std::sync::Arc;
+
+use coralline_overlay::Key;
+use http::header::{AGE, ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::{Method, StatusCode};
+use tokio::sync::oneshot;
+
+use crate::Proxy;
+use crate::announce::{Announcement, Located};
+use crate::clock;
+use crate::fields::{CACHE_STATUS, freshen, kept};
+use crate::flight::{Arriving, Begin, Flight, Stage};
+use crate::flights::Landing;
+use crate::limits::MAX_PEER_LIFETIME;
+use crate::message::{Head, Source, Stored, Variant};
+use crate::policy::{Freshness, NoStore, storable, vary};
+use crate::reason::{Failure, Reason};
+use crate::target::Target;
+use crate::upstream::Upstream;
+
+/// What is to be fetched, for whoever joins.
+pub(crate) struct Job {
+    pub(crate) target: Target,
+    pub(crate) uri: Arc<str>,
+    /// The cleaned fields of the request that began it: what the origin sees, and what variants go by.
+    pub(crate) headers: HeaderMap,
+    /// A copy that is no longer fresh: to be validated, or to stand in for a failing origin.
+    pub(crate) stale: Option<Arc<Stored>>,
+}
+
+impl Proxy {
+    /// Flies. A response that is not for all goes to `leader`, who asked first.
+    pub(crate) async fn fetch(
+        self: Arc<Self>,
+        landing: Landing,
+        job: Job,
+        leader: oneshot::Sender<Upstream>,
+    ) {
+        let key = Key::of_name(job.uri.as_bytes());
+        let (announcement, located) = Announcement::locate(&self.index, key, &self.closing).await;
+        let upstream = match self.obtain(&landing.flight, &job, located).await {
+            Ok(upstream) => upstream,
+            Err(failure) => {
+                let stale = job.stale.as_ref().filter(|_| failure.reason.is_upstream());
+                let stand_in = stale.and_then(|stale| self.stand_in(stale));
+                return landing.begin_and_close(stand_in.unwrap_or(Begin::Failed(failure)));
+            }
+        };
+        if let Some(begin) = self.answered_at_once(&job, &upstream) {
+            if let Begin::Stored(stored, Source::Origin, _) = &begin {
+                announcement.whole(stored.clone());
+            }
+            return landing.begin_and_close(begin);
+        }
+        match self.arriving(&job, &upstream) {
+            Ok(arriving) => {
+                landing.flight.begin(Begin::Stream(arriving.clone()));
+                self.receive(landing, &job, arriving, upstream.body, announcement).await;
+            }
+            Err(reason) => {
+                self.unshared.insert(job.uri.clone(), reason);
+                landing.begin_and_close(Begin::Pass(reason));
+                // The leader may have gone; then nobody wants it.
+                let _ = leader.send(upstream);
+            }
+        }
+    }
+
+    /// Steps 4 to 6: whoever has it nearest.
+    async fn obtain(
+        &self,
+        flight: &Flight,
+        job: &Job,
+        located: Located,
+    ) -> Result<Upstream, Failure> {
+        let mut headers = job.headers.clone();
+        self.signature.sign(&mut headers);
+        if let Located::Held(holders, level) = located {
+            flight.set_stage(Stage::Peer);
+            let good = |upstream: &Upstream| self.arriving(job, upstream).is_ok();
+            let (get, target) = (&Method::GET, &job.target);
+            let asked = self.peers.ask(get, target, &headers, &holders, level, good).await;
+            if let Some(upstream) = asked {
+                return Ok(upstream);
+            }
+        }
+        flight.set_stage(Stage::Origin);
+        if let Some(stale) = &job.stale {
+            let stored = &stale.head.headers;
+            for (validator, precondition) in
+                [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)]
+            {
+                if let Some(value) = stored.get(validator) {
+                    headers.insert(precondition, value.clone());
+                }
+            }
+        }
+        self.origin.ask(&Method::GET, &job.target, &headers).await
+    }
+
+    /// A stale copy in place of a failing origin (RFC 5861, section 4), where it may.
+    pub(crate) fn stand_in(&self, stale: &Arc<Stored>) -> Option<Begin> {
+        let may = stale.freshness.may_stand_in(clock::now(), self.cache.stale_if_error);
+        may.then(|| Begin::Stored(stale.clone(), Source::Local, None))
+    }
+
+    /// What needs no body: the stored copy was validated, or is better than the error that came.
+    /// Nothing: what came is to be passed on.
+    fn answered_at_once(&self, job: &Job, upstream: &Upstream) -> Option<Begin> {
+        let status = upstream.head.status;
+        match &job.stale {
+            Some(stale) if status == StatusCode::NOT_MODIFIED => {
+                Some(self.validated(job, stale, upstream))
+            }
+            None if status == StatusCode::NOT_MODIFIED => {
+                let detail = "the origin answered 304 to a request without a condition";
+                Some(Begin::Failed(Failure::new(Reason::HttpProtocolError, detail)))
+            }
+            Some(stale) if matches!(status.as_u16(), 500 | 502 | 503 | 504) => self.stand_in(stale),
+            _ => None,
+        }
+    }
+
+    /// RFC 9111, section 4.3.4: the stored copy with the fields of the 304.
+    fn validated(&self, job: &Job, stale: &Stored, upstream: &Upstream) -> Begin {
+        let head = Head {
+            headers: freshen(&stale.head.headers, &kept(upstream.head.headers.clone())),
+            ..stale.head.clone()
+        };
+        let mut said = head.headers.clone();
+        said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
+        match storable(&job.headers, head.status, &said, upstream.times, &self.cache) {
+            Ok(freshness) => {
+                let (variant, body) = (stale.variant.clone(), stale.body.clone());
+                let stored = Stored::new(head, variant, freshness, body, stale.index_key);
+                let stored = Arc::new(stored);
+                self.store.insert(&job.uri, stored.clone());
+                Begin::Stored(stored, Source::Origin, Some(StatusCode::NOT_MODIFIED))
+            }
+            Err(reason) => {
+                // It has become somebody's own: each asks for theirs, and the old copy is gone.
+                self.store.remove(&job.uri);
+                self.unshared.insert(job.uri.clone(), reason);
+                Begin::Pass(reason)
+            }
+        }
+    }
+
+    /// Decides whether what comes is for all.
+    fn arriving(&self, job: &Job, upstream: &Upstream) -> Result<Arc<Arriving>, NoStore> {
+        let Upstream { head, times, source, .. } = upstream;
+        let freshness = storable(&job.headers, head.status, &head.headers, *times, &self.cache)?;
+        let length = hyper::body::Body::size_hint(&upstream.body).exact();
+        if length.is_some_and(|length| length > self.store.largest()) {
+            return Err(NoStore::TooLarge);
+        }
+        let names = vary(&head.headers).ok_or(NoStore::Vary)?;
+        let mut headers = kept(head.headers.clone());
+        let (mut via_peer, mut lifetime) = (Vec::new(), freshness.lifetime);
+        if matches!(source, Source::Peer(_)) {
+            lifetime = lifetime.min(freshness.initial_age + MAX_PEER_LIFETIME);
+            // The peer's own member comes last; it is of that exchange, not of the object.
+            let mut members: Vec<_> = headers.get_all(CACHE_STATUS).iter().cloned().collect();
+            via_peer.extend(members.pop());
+            headers.remove(CACHE_STATUS);
+            members.into_iter().for_each(|member| {
+                headers.append(CACHE_STATUS, member);
+            });
+        }
+        Ok(Arc::new(Arriving {
+            head: Head { status: head.status, headers, length },
+            variant: Variant::of(names, &job.headers),
+            freshness: Freshness { lifetime, ..freshness },
+            source: *source,
+            via_peer,
+        }))
+    }
+
+    /// Step 7: to all readers at once, and to the store when it is whole.
+    async fn receive(
+        &self,
+        landing: Landing,
+        job: &Job,
+        arriving: Arc<Arriving>,
+        body: hyper::body::Incoming,
+        announcement: Announcement,
+    ) {
+        announcement.receiving(arriving.head.length);
+        let flight = landing.flight.clone();
+        if let Err(failure) = self.pump(&landing, job, &arriving, body).await {
+            self.metrics.count_error(failure.reason);
+            tracing::warn!(uri = %job.uri, "{failure}");
+            return flight.break_off(failure);
+        }
+        let Some(body) = flight.chunks() else { return flight.land(None) };
+        let Arriving { head, variant, freshness, .. } = &*arriving;
+        let key = Key::of_name(job.uri.as_bytes());
+        let stored = Arc::new(Stored::new(head.clone(), variant.clone(), *freshness, body, key));
+        // Its announcement is under way; and it is stored before the flight leaves the table, so that
+        // nobody falls in between.
+        stored.due_for_announcement(clock::now());
+        self.store.insert(&job.uri, stored.clone());
+        flight.land(Some(stored.clone()));
+        announcement.whole(stored);
+    }
+}

@@ -1,0 +1,502 @@
+//! A fetch that many may join. One task receives; any number of readers follow, each at its own pace,
+//! from the first octet, while it is still arriving.
+//!
+//! As long as the budget allows, all of the body is held, so that a slow reader holds nobody up and the
+//! whole can be stored at the end. A body that turns out too large is let go at the front once all
+//! readers have passed: from then on a reader who lags by more than that window is cut, soon if it holds
+//! others up, late if it is alone.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+
+use crate::budget::{Budget, Reservation};
+use crate::limits::{OVERFLOW_WINDOW, PIECE_OVERHEAD, READER_LAG, READER_STALL, SMALL_PIECE};
+use crate::message::{Chunks, Head, Source, Stored, Variant, part};
+use crate::policy::{Freshness, NoStore};
+use crate::reason::{Failure, Reason};
+
+/// How a flight begins for those who wait for it.
+#[derive(Debug, Clone)]
+pub(crate) enum Begin {
+    /// The head is here, the body is arriving.
+    Stream(Arc<Arriving>),
+    /// A stored response will do: validated, or standing in for a failing origin; with the status that the
+    /// next hop gave, where it gave one.
+    Stored(Arc<Stored>, Source, Option<http::StatusCode>),
+    /// The response is for one asker only.
+    Pass(NoStore),
+    /// There is none.
+    Failed(Failure),
+}
+
+/// The head of what is arriving.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    pub(crate) head: Head,
+    pub(crate) variant: Variant,
+    pub(crate) freshness: Freshness,
+    pub(crate) source: Source,
+    /// Cache-Status members that a peer put on, for the first askers to see.
+    pub(crate) via_peer: Vec<http::HeaderValue>,
+}
+
+/// Where the receiving task stands before the head is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Asking the index.
+    Locating,
+    /// Asking a peer.
+    Peer,
+    /// Asking the origin.
+    Origin,
+}
+
+#[derive(Debug)]
+pub(crate) struct Flight {
+    state: Mutex<State>,
+    /// Counts changes; readers wait for the next.
+    changed: watch::Sender<u64>,
+    /// A reader went on, or left: there may be room.
+    room: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    stage: Stage,
+    begin: Option<Begin>,
+    pieces: VecDeque<(u64, Bytes)>,
+    received: u64,
+    end: Option<Result<(), Failure>>,
+    held: Reservation,
+    /// Keeps what was stored in the account as long as somebody reads it here.
+    stored: Option<Arc<Stored>>,
+    overflowed: bool,
+    /// Where each reader stands.
+    readers: BTreeMap<u64, u64>,
+    next_reader: u64,
+    /// Nobody has come yet: whoever began the flight is on the way.
+    expected: bool,
+}
+
+impl State {
+    /// The offset of the first octet that is still held.
+    fn first(&self) -> u64 {
+        self.pieces.front().map_or(self.received, |(start, _)| *start)
+    }
+
+    /// The memory that the pieces take.
+    fn retained(&self) -> u64 {
+        self.received - self.first() + self.pieces.len() as u64 * PIECE_OVERHEAD
+    }
+
+    /// Adds a piece. Small ones are joined with those before them that are no larger, so that a body which
+    /// comes octet by octet ends in few pieces, and each octet is copied but a few times.
+    fn append(&mut self, bytes: &Bytes) {
+        let mut start = self.received;
+        self.received += bytes.len() as u64;
+        let mut joined = bytes.clone();
+        if bytes.len() < SMALL_PIECE {
+            let mut small = BytesMut::from(&bytes[..]);
+            while let Some((before, prior)) = self.pieces.back()
+                && prior.len() <= small.len()
+                && prior.len() + small.len() <= SMALL_PIECE
+            {
+                let mut both = BytesMut::with_capacity(prior.len() + small.len());
+                both.extend_from_slice(prior);
+                both.extend_from_slice(&small);
+                (start, small) = (*before, both);
+                self.pieces.pop_back();
+            }
+            joined = small.freeze();
+        }
+        self.pieces.push_back((start, joined));
+    }
+
+    /// Lets go of what every reader has passed, and of the memory for it.
+    fn let_go(&mut self) {
+        let Some(passed) = self.readers.values().min().copied() else { return };
+        while let Some((start, bytes)) = self.pieces.front() {
+            if start + bytes.len() as u64 > passed {
+                break;
+            }
+            self.pieces.pop_front();
+        }
+        self.held.shrink_to(self.retained());
+    }
+}
+
+/// The flight was given up: nobody is left to read what cannot be kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Abandoned;
+
+impl Flight {
+    pub(crate) fn new(budget: &Budget) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                stage: Stage::Locating,
+                begin: None,
+                pieces: VecDeque::new(),
+                received: 0,
+                end: None,
+                held: budget.reservation(),
+                stored: None,
+                overflowed: false,
+                readers: BTreeMap::new(),
+                next_reader: 0,
+                expected: true,
+            }),
+            changed: watch::Sender::new(0),
+            room: Notify::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state());
+        self.changed.send_modify(|count| *count += 1);
+        result
+    }
+
+    // For the receiving task.
+
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        self.change(|state| state.stage = stage);
+    }
+
+    pub(crate) fn begin(&self, begin: Begin) {
+        self.change(|state| state.begin = Some(begin));
+    }
+
+    /// Adds a piece. Waits only when the body can no longer be kept whole.
+    pub(crate) async fn push(&self, bytes: Bytes) -> Result<(), Abandoned> {
+        let bytes = if bytes.len() < SMALL_PIECE { Bytes::copy_from_slice(&bytes) } else { bytes };
+        let since = Instant::now();
+        while !self.try_push(&bytes)? {
+            // One deadline for the piece, not one for each step that somebody takes.
+            let patience = if self.starves() { READER_LAG } else { READER_STALL };
+            let left = patience.saturating_sub(since.elapsed());
+            if timeout(left, self.room.notified()).await.is_err() {
+                self.cut_slowest();
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody has read all there is, while others hold it up.
+    fn starves(&self) -> bool {
+        let state = self.state();
+        state.readers.values().any(|at| *at == state.received)
+    }
+
+    /// Nobody reads.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.state().readers.is_empty()
+    }
+
+    /// False: no room until a reader goes on.
+    fn try_push(&self, bytes: &Bytes) -> Result<bool, Abandoned> {
+        let mut state = self.state();
+        let more = bytes.len() as u64 + PIECE_OVERHEAD;
+        if !state.overflowed {
+            let total = state.retained() + more;
+            state.overflowed = !state.held.grow_to(total);
+        }
+        if state.overflowed {
+            state.let_go();
+            if state.readers.is_empty() && !state.expected {
+                return Err(Abandoned);
+            }
+            if state.retained() >= OVERFLOW_WINDOW {
+                return Ok(false);
+            }
+        }
+        state.append(bytes);
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+        Ok(true)
+    }
+
+    fn cut_slowest(&self) {
+        self.change(|state| {
+            state.expected = false;
+            let slowest = state.readers.values().min().copied();
+            state.readers.retain(|_, at| Some(*at) != slowest);
+        });
+    }
+
+    pub(crate) fn overflowed(&self) -> bool {
+        self.state().overflowed
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.state().received
+    }
+
+    /// The whole body, if all of it is held.
+    pub(crate) fn chunks(&self) -> Option<Chunks> {
+        let state = self.state();
+        (!state.overflowed).then(|| Chunks::new(state.pieces.iter().cloned()))
+    }
+
+    /// It ended well. What was stored counts there, also for those who still read it here.
+    pub(crate) fn land(&self, stored: Option<Arc<Stored>>) {
+        self.change(|state| {
+            if stored.is_some() {
+                state.held.shrink_to(0);
+            }
+            state.stored = stored;
+            state.end = Some(Ok(()));
+        });
+    }
+
+    pub(crate) fn break_off(&self, failure: Failure) {
+        self.change(|state| state.end = Some(Err(failure)));
+    }
+
+    /// Ends it in whatever state it is: what was settled before stays.
+    pub(crate) fn give_up(&self, begin: Begin, failure: Failure) {
+        self.change(|state| {
+            state.begin.get_or_insert(begin);
+            state.end.get_or_insert(Err(failure));
+        });
+    }
+
+    // For those who join.
+
+    /// Waits until it is known how the flight begins.
+    pub(crate) async fn begun(&self) -> Begin {
+        self.wait(|state| state.begin.clone()).await
+    }
+
+    /// The same for a peer, which is not kept waiting for another peer: two nodes that ask each
+    /// other would wait for ever. Nothing: ask elsewhere.
+    pub(crate) async fn begun_for_peer(&self) -> Option<Begin> {
+        self.wait(|state| match (&state.begin, state.stage) {
+            (Some(begin), _) => Some(Some(begin.clone())),
+            (None, Stage::Peer) => Some(None),
+            (None, Stage::Locating | Stage::Origin) => None,
+        })
+        .await
+    }
+
+    async fn wait<T>(&self, ready: impl Fn(&State) -> Option<T>) -> T {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if let Some(result) = ready(&self.state()) {
+                return result;
+            }
+            changed.changed().await.expect("the sender lives in self");
+        }
+    }
+
+    /// A reader of the octets `from..end`; nothing if the first of them are gone already.
+    pub(crate) fn reader(self: &Arc<Self>, from: u64, end: u64) -> Option<Reader> {
+        let mut state = self.state();
+        if state.first() > from {
+            return None;
+        }
+        let id = state.next_reader;
+        state.next_reader += 1;
+        state.readers.insert(id, from);
+        state.expected = false;
+        drop(state);
+        self.room.notify_one();
+        let changed = self.changed.subscribe();
+        Some(Reader { flight: self.clone(), id, at: from, end, changed })
+    }
+}
+
+/// One who follows a flight.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    flight: Arc<Flight>,
+    id: u64,
+    at: u64,
+    end: u64,
+    changed: watch::Receiver<u64>,
+}
+
+impl Reader {
+    /// The next octets; nothing at the end.
+    ///
+    /// # Errors
+    /// The flight broke off, or this reader was too slow.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        loop {
+            self.changed.borrow_and_update();
+            if let Some(step) = self.step() {
+                return step;
+            }
+            self.changed.changed().await.expect("the sender lives in the flight");
+        }
+    }
+
+    /// Nothing: wait for a change.
+    fn step(&mut self) -> Option<Option<Result<Bytes, Failure>>> {
+        if self.at >= self.end {
+            return Some(None);
+        }
+        let mut state = self.flight.state();
+        if self.at < state.received {
+            if !state.readers.contains_key(&self.id) || self.at < state.first() {
+                let detail = "the client was too slow for a body too large to keep";
+                return Some(Some(Err(Failure::new(Reason::HttpResponseIncomplete, detail))));
+            }
+            let index = state.pieces.partition_point(|(start, _)| *start <= self.at) - 1;
+            let (start, bytes) = &state.pieces[index];
+            let piece = part(*start, bytes, self.at, self.end);
+            self.at += piece.len() as u64;
+            state.readers.insert(self.id, self.at);
+            if state.overflowed {
+                self.flight.room.notify_one();
+            }
+            return Some(Some(Ok(piece)));
+        }
+        match &state.end {
+            Some(Ok(())) => Some(None),
+            Some(Err(failure)) => Some(Some(Err(failure.clone()))),
+            None => None,
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.flight.state().readers.remove(&self.id);
+        self.flight.room.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(len: usize, fill: u8) -> Bytes {
+        Bytes::from(vec![fill; len])
+    }
+
+    async fn drain(mut reader: Reader) -> Result<Vec<u8>, Failure> {
+        let mut all = Vec::new();
+        while let Some(piece) = reader.next().await {
+            all.extend_from_slice(&piece?);
+        }
+        Ok(all)
+    }
+
+    #[tokio::test]
+    async fn readers_get_every_octet_whenever_they_join() {
+        let flight = Flight::new(&Budget::new(1 << 20));
+        let early = tokio::spawn(drain(flight.reader(0, u64::MAX).unwrap()));
+        for fill in 0..10 {
+            flight.push(bytes(1000, fill)).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let late = tokio::spawn(drain(flight.reader(0, u64::MAX).unwrap()));
+        let ranged = tokio::spawn(drain(flight.reader(1999, 3001).unwrap()));
+        flight.push(bytes(20_000, 10)).await.unwrap();
+        flight.land(None);
+        let early = early.await.unwrap().unwrap();
+        assert_eq!(early.len(), 30_000);
+        assert_eq!(early, late.await.unwrap().unwrap());
+        assert_eq!(ranged.await.unwrap().unwrap(), &early[1999..3001]);
+        assert_eq!(flight.chunks().unwrap().len(), 30_000);
+    }
+
+    #[tokio::test]
+    async fn a_broken_flight_is_an_error_for_all_and_never_an_end() {
+        let flight = Flight::new(&Budget::new(1 << 20));
+        let reader = flight.reader(0, u64::MAX).unwrap();
+        flight.push(bytes(10, 0)).await.unwrap();
+        flight.break_off(Failure::new(Reason::HttpResponseIncomplete, "cut"));
+        assert!(drain(reader).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_too_large_is_read_through_a_window_and_a_stalled_reader_is_cut() {
+        let budget = Budget::new(1 << 20);
+        let flight = Flight::new(&budget);
+        let fast = tokio::spawn(drain(flight.reader(0, u64::MAX).unwrap()));
+        let stalled = flight.reader(0, u64::MAX).unwrap();
+        for fill in 0..100 {
+            flight.push(bytes(64 * 1024, fill)).await.unwrap();
+        }
+        assert!(flight.overflowed());
+        assert!(flight.chunks().is_none());
+        assert!(flight.reader(0, 10).is_none());
+        assert!(budget.used() <= 1 << 20);
+        flight.land(None);
+        assert_eq!(fast.await.unwrap().unwrap().len(), 100 * 64 * 1024);
+        assert!(drain(stalled).await.is_err());
+        drop(flight);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_too_large_waits_for_its_first_reader_and_for_nobody_else() {
+        let flight = Flight::new(&Budget::new(100));
+        let pushing = tokio::spawn({
+            let flight = flight.clone();
+            async move {
+                for _ in 0..10 {
+                    flight.push(bytes(100_000, 7)).await?;
+                }
+                flight.land(None);
+                Ok::<_, Abandoned>(())
+            }
+        });
+        tokio::time::sleep(READER_STALL / 2).await;
+        let all = drain(flight.reader(0, u64::MAX).unwrap()).await.unwrap();
+        assert_eq!(all.len(), 1_000_000);
+        assert_eq!(pushing.await.unwrap(), Ok(()));
+
+        let flight = Flight::new(&Budget::new(100));
+        let mut ended = Ok(());
+        while ended.is_ok() {
+            ended = flight.push(bytes(100_000, 7)).await;
+        }
+        assert_eq!(ended, Err(Abandoned));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_octet_by_octet_ends_in_few_pieces() {
+        let budget = Budget::new(1 << 20);
+        let flight = Flight::new(&budget);
+        for n in 0..100_000_u32 {
+            flight.push(Bytes::copy_from_slice(&n.to_le_bytes()[..1])).await.unwrap();
+        }
+        assert!(flight.state().pieces.len() < 40, "{}", flight.state().pieces.len());
+        assert!(budget.used() < 110_000, "{}", budget.used());
+        flight.land(None);
+        let all = drain(flight.reader(0, u64::MAX).unwrap()).await.unwrap();
+        let expect: Vec<_> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        assert!(all == expect);
+    }
+
+    #[tokio::test]
+    async fn a_peer_waits_for_the_origin_but_not_for_another_peer() {
+        let flight = Flight::new(&Budget::new(100));
+        let asking = tokio::spawn({
+            let flight = flight.clone();
+            async move { flight.begun_for_peer().await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        flight.set_stage(Stage::Peer);
+        assert!(!asking.await.unwrap());
+        flight.set_stage(Stage::Origin);
+        let asking = tokio::spawn({
+            let flight = flight.clone();
+            async move { flight.begun_for_peer().await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        flight.begin(Begin::Pass(NoStore::Private));
+        assert!(asking.await.unwrap());
+    }
+}

@@ -1,0 +1,155 @@
+//! The table of flights: one a key, bounded.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::budget::Budget;
+use crate::flight::{Begin, Flight};
+use crate::limits::{MAX_FLIGHTS, MAX_FLIGHTS_PER_ORIGIN};
+use crate::message::Stored;
+use crate::reason::{Failure, Reason};
+
+type Table = BTreeMap<Arc<str>, Arc<Flight>>;
+
+pub(crate) struct Flights {
+    table: Arc<Mutex<Table>>,
+    budget: Budget,
+}
+
+/// How a request gets on.
+pub(crate) enum Boarding {
+    /// There is a flight already.
+    Joined(Arc<Flight>),
+    /// There was none: the caller sees to it that it is flown.
+    New(Landing),
+    /// One has landed a moment ago.
+    Stored(Arc<Stored>),
+}
+
+impl Flights {
+    pub(crate) fn new(budget: Budget) -> Self {
+        Self { table: Arc::default(), budget }
+    }
+
+    /// Joins the flight for `key` or begins one. `landed` looks into the store once more, now that
+    /// no flight can land in between.
+    pub(crate) fn board(
+        &self,
+        key: &Arc<str>,
+        landed: impl FnOnce() -> Option<Arc<Stored>>,
+    ) -> Result<Boarding, Failure> {
+        let mut table = lock(&self.table);
+        if let Some(flight) = table.get(key) {
+            return Ok(Boarding::Joined(flight.clone()));
+        }
+        if let Some(stored) = landed() {
+            return Ok(Boarding::Stored(stored));
+        }
+        if table.len() >= MAX_FLIGHTS || of_origin(&table, key) >= MAX_FLIGHTS_PER_ORIGIN {
+            let detail = "this node has as many fetches in flight as it may; try again soon";
+            return Err(Failure::new(Reason::ConnectionLimitReached, detail));
+        }
+        let flight = Flight::new(&self.budget);
+        table.insert(key.clone(), flight.clone());
+        Ok(Boarding::New(Landing { table: self.table.clone(), key: key.clone(), flight }))
+    }
+
+    pub(crate) fn find(&self, key: &str) -> Option<Arc<Flight>> {
+        lock(&self.table).get(key).cloned()
+    }
+
+    /// How many there are, and the octets they hold.
+    pub(crate) fn size(&self) -> (usize, u64) {
+        (lock(&self.table).len(), self.budget.used())
+    }
+}
+
+/// How many flights have the same origin as `key`: those whose keys begin as it does.
+fn of_origin(table: &Table, key: &str) -> usize {
+    let host = key.find("//").map_or(0, |at| at + 2);
+    let end = key[host..].find('/').map_or(key.len(), |at| host + at + 1);
+    let origin = &key[..end];
+    table.range(Arc::from(origin)..).take_while(|(key, _)| key.starts_with(origin)).count()
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().expect("no holder of this lock panics")
+}
+
+/// The duty to end a flight. Whoever holds it may panic or be aborted: nobody is left waiting.
+pub(crate) struct Landing {
+    table: Arc<Mutex<Table>>,
+    key: Arc<str>,
+    pub(crate) flight: Arc<Flight>,
+}
+
+impl Landing {
+    /// Says how the flight begins, where that is all there is to it.
+    pub(crate) fn begin_and_close(self, begin: Begin) {
+        self.flight.begin(begin);
+        self.close();
+    }
+
+    /// Takes the flight off the table, so that nobody joins any more.
+    pub(crate) fn close(&self) {
+        let mut table = lock(&self.table);
+        if table.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            table.remove(&self.key);
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.close();
+        let failure = Failure::new(Reason::ProxyInternalError, "the fetch was given up");
+        self.flight.give_up(Begin::Failed(failure.clone()), failure);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flights() -> Flights {
+        Flights::new(Budget::new(100))
+    }
+
+    #[tokio::test]
+    async fn the_second_joins_and_an_aborted_leader_leaves_nobody_waiting() {
+        let flights = flights();
+        let key: Arc<str> = "//a.com/".into();
+        let Ok(Boarding::New(landing)) = flights.board(&key, || None) else { panic!("new") };
+        let Ok(Boarding::Joined(flight)) = flights.board(&key, || None) else { panic!("joined") };
+        drop(landing);
+        assert!(matches!(flight.begun().await, Begin::Failed(_)));
+        assert!(flight.reader(0, 9).unwrap().next().await.unwrap().is_err());
+        assert!(matches!(flights.board(&key, || None), Ok(Boarding::New(_))));
+    }
+
+    #[test]
+    fn one_origin_does_not_take_all_flights() {
+        let flights = flights();
+        let key = |host: &str, n: usize| Arc::from(format!("//{host}/{n}"));
+        let landings: Vec<_> = (0..MAX_FLIGHTS_PER_ORIGIN)
+            .map(|n| flights.board(&key("a.com", n), || None).ok())
+            .collect();
+        assert!(flights.board(&key("a.com", 10_000), || None).is_err());
+        assert!(flights.board(&key("a.com:8000", 0), || None).is_ok());
+        assert!(flights.board(&key("b.com", 0), || None).is_ok());
+        drop(landings);
+        assert!(flights.board(&key("a.com", 0), || None).is_ok());
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let flights = flights();
+        let key = |n: usize| Arc::from(format!("https://{}.com/{n}", n / 100));
+        let landings: Vec<_> =
+            (0..MAX_FLIGHTS).map(|n| flights.board(&key(n), || None).ok()).collect();
+        let failure = flights.board(&key(MAX_FLIGHTS), || None).err().unwrap();
+        assert_eq!(failure.reason, Reason::ConnectionLimitReached);
+        drop(landings);
+        assert_eq!(flights.size().0, 0);
+    }
+}

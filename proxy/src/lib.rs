@@ -1,0 +1,355 @@
+//! URL to response: the HTTP cache that asks the index, then peers, then the origin.
+//!
+//! # Map
+//! | step of a request | decided in | done in |
+//! |---|---|---|
+//! | 1 decode the host, refuse | `target`, `fields` | `admit` |
+//! | 2 look in the cache | `policy`, `directives` | `store` |
+//! | 3 join a fetch in flight | | `flight`, `flights`, `budget` |
+//! | 4 locate, claim | | `announce` |
+//! | 5 ask a peer | | `peer` |
+//! | 6 ask the origin | `guard`, `rewrite` | `origin`, `connect` |
+//! | 7 store, announce | `policy` | `fetch`, `pump`, `announce` |
+//! | 8 respond | `conditional`, `reason` | `respond`, `body`, `page` |
+//!
+//! `serve` has the doors, `activity` closes those who only stand in them.
+//!
+//! # Contract
+//! - A response that is not for all is never stored, and never given to a second client.
+//! - A part is never taken for the whole: a body that breaks off breaks the client's connection, and is not stored.
+//! - An origin is connected to only at an address that was checked, whatever its name says a moment later.
+//! - Memory: half of `cache.memory` for what is stored, half for what is arriving and for what was evicted and
+//!   is still read; bodies beyond are passed through a window, in which a reader who holds others up is cut.
+//!   Every other bound stands in `limits`.
+//! - The cache judges by what the origin sees: a client's fields are cleaned before anything is decided.
+//!
+//! # Decisions
+//! - *The key of a request by plain HTTP that names no port has no scheme* (`//host/path`): whether the
+//!   origin is asked by https or http is the fetching node's finding, and the object is the same.
+//! - *A wrong certificate is no https* for such a request: the name's site is the one on http, as for
+//!   the many that share an address with somebody else's https. Who asks by https gets an error instead.
+//! - *HEAD is asked as HEAD* and not turned into a GET, so that a cheap request stays cheap upstream.
+//! - *Of a name's addresses, those that may be reached are tried*, and a name with none of them is refused:
+//!   what is checked is what is connected to, so that a mixed answer opens nothing.
+//! - *A peer is never kept waiting for another peer*, only for an origin: no circle can form.
+//! - *A flight goes on when its clients leave*, as long as it can be stored: the crowd is coming.
+
+mod activity;
+mod admit;
+mod announce;
+mod body;
+mod budget;
+mod clock;
+mod conditional;
+mod connect;
+mod directives;
+mod fetch;
+mod fields;
+mod flight;
+mod flights;
+mod guard;
+mod limits;
+mod message;
+mod metrics;
+mod origin;
+mod page;
+mod peer;
+mod policy;
+mod pump;
+mod reason;
+mod request;
+mod respond;
+mod rewrite;
+mod serve;
+mod store;
+mod target;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use coralline_config::{Cache, Config, Suffix};
+use coralline_overlay::{Handle, Key, Level};
+use futures_util::stream::{self, StreamExt};
+use http::HeaderValue;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub use message::Source;
+pub use serve::Door;
+
+use crate::budget::Budget;
+use crate::connect::{Connector, resolver};
+use crate::fields::Signature;
+use crate::flights::Flights;
+use crate::guard::Guard;
+use crate::limits::{
+    MAX_ORIGIN_CONNECTIONS, MAX_PASSING, MAX_PEER_CONNECTIONS, MAX_UNSHARED, MAX_WITHDRAWALS,
+    STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY, WITHDRAW_PARALLEL,
+};
+use crate::metrics::Metrics;
+use crate::origin::Origin;
+use crate::peer::Peers;
+use crate::policy::NoStore;
+use crate::store::Store;
+
+/// Why the proxy could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// `[https]` listens without a certificate.
+    #[error("https.listen needs https.certificate and https.key")]
+    NoCertificate,
+    /// A PEM file is missing or wrong.
+    #[error("{key}: {} cannot be used: {error}", path.display())]
+    Pem {
+        /// The key of the configuration that names it.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The name servers of the system are not known.
+    #[error("the system's name servers cannot be read: {0}; set origin.nameservers")]
+    Resolver(String),
+    /// A metric was registered twice.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Requests and octets by source, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Requests served from this node's cache.
+    pub local: u64,
+    /// Requests served from peers.
+    pub peer: u64,
+    /// Requests served from origins.
+    pub origin: u64,
+    /// Own pages and failures.
+    pub none: u64,
+    /// Octets served from this node's cache.
+    pub local_bytes: u64,
+    /// Octets served from peers.
+    pub peer_bytes: u64,
+    /// Octets served from origins.
+    pub origin_bytes: u64,
+    /// Responses stored.
+    pub cache_objects: u64,
+    /// Octets of stored responses.
+    pub cache_bytes: u64,
+}
+
+/// The proxy of one node.
+pub struct Proxy {
+    suffix: Suffix,
+    signature: Signature,
+    contact: Option<String>,
+    cache: Cache,
+    stall_timeout: Duration,
+    store: Store,
+    flights: Flights,
+    /// URLs whose response was not for all, lately.
+    unshared: moka::sync::Cache<Arc<str>, NoStore>,
+    origin: Origin,
+    peers: Peers,
+    index: Handle,
+    metrics: Metrics,
+    /// The node is leaving: what it announces is taken back.
+    closing: CancellationToken,
+    passing: Arc<Semaphore>,
+    client_slots: Arc<Semaphore>,
+    peer_slots: Arc<Semaphore>,
+}
+
+impl Proxy {
+    /// Sets the proxy up; nothing listens yet. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn new(
+        config: &Config,
+        index: Handle,
+        registry: &prometheus::Registry,
+    ) -> Result<Arc<Self>, StartError> {
+        let levels = u8::try_from(config.overlay.levels.len()).unwrap_or(u8::MAX);
+        let mut sources = vec![Source::None, Source::Local, Source::Origin];
+        sources.extend((0..=levels).map(|level| Source::Peer(Level(level))));
+        let metrics = Metrics::new(registry, &sources)?;
+        let connector = Connector {
+            resolver: resolver(&config.origin.nameservers)
+                .map_err(|error| StartError::Resolver(error.to_string()))?,
+            guard: Guard::new(config.origin.allow_private.clone(), own_addresses(config)),
+            tls: origin_tls(config)?,
+            timeout: config.origin.connect_timeout,
+            places: Arc::new(Semaphore::new(MAX_ORIGIN_CONNECTIONS)),
+        };
+        let response_timeout = config.origin.response_timeout;
+        let (evicted, evictions) = mpsc::channel(MAX_WITHDRAWALS);
+        let stored = config.cache.memory.0 / STORED_SHARE;
+        let counter = metrics.evictions.clone();
+        let budget = Budget::new(config.cache.memory.0 - stored);
+        let store = Store::new(stored, budget.clone(), move |uri, key| {
+            counter.inc();
+            // What does not fit runs out by itself.
+            let _ = evicted.try_send((uri.to_owned(), key));
+        });
+        let name = format!("coralline-{:.8}", index.local().id().to_string());
+        let proxy = Arc::new(Self {
+            suffix: config.suffix.clone(),
+            signature: Signature {
+                name,
+                cdn_id: config.suffix.as_str().to_owned(),
+                user_agent: user_agent(config),
+            },
+            contact: config.contact.clone(),
+            cache: config.cache.clone(),
+            stall_timeout: config.origin.stall_timeout,
+            store,
+            flights: Flights::new(budget),
+            unshared: moka::sync::Cache::builder()
+                .max_capacity(MAX_UNSHARED)
+                .time_to_live(UNSHARED_MEMORY)
+                .build(),
+            origin: Origin::new(connector, response_timeout, metrics.origin_requests.clone()),
+            peers: Peers::new(&index.local(), metrics.peers.clone()),
+            index,
+            metrics,
+            closing: CancellationToken::new(),
+            passing: Arc::new(Semaphore::new(MAX_PASSING)),
+            client_slots: Arc::new(Semaphore::new(config.http.max_connections)),
+            peer_slots: Arc::new(Semaphore::new(MAX_PEER_CONNECTIONS)),
+        });
+        tokio::spawn(keep_house(Arc::downgrade(&proxy)));
+        tokio::spawn(withdraw_evicted(Arc::downgrade(&proxy), evictions));
+        Ok(proxy)
+    }
+
+    /// What was served, and from where.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        let mut sum = Sources::default();
+        for (source, counters) in self.metrics.sources() {
+            let (requests, bytes) = match source {
+                Source::Local => (&mut sum.local, &mut sum.local_bytes),
+                Source::Peer(_) => (&mut sum.peer, &mut sum.peer_bytes),
+                Source::Origin => (&mut sum.origin, &mut sum.origin_bytes),
+                Source::None => {
+                    sum.none += counters.requests.get();
+                    continue;
+                }
+            };
+            *requests += counters.requests.get();
+            *bytes += counters.bytes.get();
+        }
+        self.store.tidy();
+        (sum.cache_objects, sum.cache_bytes) = self.store.size();
+        sum
+    }
+
+    /// Takes back what this node has announced, as far as the caller's patience goes. What lands or is
+    /// asked for from now on is announced no more.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        stream::iter(self.store.index_keys())
+            .for_each_concurrent(WITHDRAW_PARALLEL, |key| async move {
+                let _ = self.index.withdraw(key).await;
+            })
+            .await;
+    }
+
+    fn refresh_gauges(&self) {
+        self.store.tidy();
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let (objects, bytes) = self.store.size();
+        self.metrics.cache_objects.set(gauge(objects));
+        self.metrics.cache_bytes.set(gauge(bytes));
+        let (flights, bytes) = self.flights.size();
+        self.metrics.flights.set(gauge(flights as u64));
+        self.metrics.flight_bytes.set(gauge(bytes));
+    }
+}
+
+/// Keeps gauges and evictions current. Ends with the proxy.
+async fn keep_house(proxy: Weak<Proxy>) {
+    let mut tick = tokio::time::interval(TIDY_INTERVAL);
+    while let Some(proxy) = proxy.upgrade() {
+        proxy.refresh_gauges();
+        drop(proxy);
+        tick.tick().await;
+    }
+}
+
+/// Withdraws what was evicted and has not come back meanwhile. Ends with the proxy, whose store has the
+/// other end of the channel.
+async fn withdraw_evicted(proxy: Weak<Proxy>, evictions: mpsc::Receiver<(String, Key)>) {
+    let evictions = stream::unfold(evictions, |mut evictions| async move {
+        evictions.recv().await.map(|evicted| (evicted, evictions))
+    });
+    let withdraw = |(uri, key): (String, Key)| {
+        let gone =
+            |proxy: &Arc<Proxy>| !proxy.store.holds(&uri) && proxy.flights.find(&uri).is_none();
+        let index = proxy.upgrade().filter(gone).map(|proxy| proxy.index.clone());
+        async move {
+            if let Some(index) = index {
+                let _ = index.withdraw(key).await;
+            }
+        }
+    };
+    evictions.for_each_concurrent(WITHDRAW_PARALLEL, withdraw).await;
+}
+
+/// Tells an origin what asks, and whom to turn to.
+fn user_agent(config: &Config) -> HeaderValue {
+    let version = env!("CARGO_PKG_VERSION");
+    let contact = config.contact.iter().map(|contact| format!("; {contact}")).collect::<String>();
+    let text = format!("coralline/{version} (+http://{}/{contact})", config.suffix);
+    HeaderValue::from_str(&text).expect("suffix and contact are visible ASCII")
+}
+
+/// Where this node listens: no origin is there.
+fn own_addresses(config: &Config) -> Vec<SocketAddr> {
+    let mut own = Vec::new();
+    own.extend_from_slice(&config.http.listen);
+    own.extend_from_slice(&config.https.listen);
+    own.extend_from_slice(&config.dns.listen);
+    own.extend([config.overlay.listen, config.peer.listen, config.admin.listen]);
+    let public = config.public_addr.into_iter();
+    let reached: Vec<_> = public
+        .flat_map(|ip| own.iter().map(move |addr| SocketAddr::new(ip, addr.port())))
+        .collect();
+    own.extend(reached);
+    own
+}
+
+/// The one provider of cryptography, named wherever one is needed, so that none has to be global.
+fn crypto() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Trusts the public authorities, and those of `origin.ca_file`.
+fn origin_tls(config: &Config) -> Result<Arc<rustls::ClientConfig>, StartError> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    if let Some(path) = &config.origin.ca_file {
+        let wrong =
+            |error: String| StartError::Pem { key: "origin.ca_file", path: path.clone(), error };
+        let certificates = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| wrong(error.to_string()))?;
+        for certificate in certificates {
+            roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+        }
+    }
+    let tls = rustls::ClientConfig::builder_with_provider(crypto())
+        .with_safe_default_protocol_versions()
+        .expect("the provider has TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(tls))
+}

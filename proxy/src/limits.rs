@@ -1,0 +1,139 @@
+//! Every bound of the proxy, with its reason. Full means refuse, never grow.
+
+use std::time::Duration;
+
+/// Longest request target in octets (RFC 9110, section 4.1, asks for at least 8,000).
+pub(crate) const MAX_URI: usize = 8 * 1024;
+/// Most octets of a request's header section; common servers allow 8 to 32 KiB.
+pub(crate) const MAX_REQUEST_HEAD: usize = 32 * 1024;
+/// Read buffer of a client connection: room for a URL beyond what HTTP libraries can hold, so that it
+/// is told 414 and not 431.
+pub(crate) const REQUEST_BUFFER: usize = 96 * 1024;
+/// Most header fields of a request or a response.
+pub(crate) const MAX_FIELDS: usize = 128;
+/// Most octets of a response's header section from an origin or a peer.
+pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+/// Longest host name in octets (RFC 1035, section 2.3.4).
+pub(crate) const MAX_NAME: usize = 253;
+/// Longest label in octets (RFC 1035, section 2.3.4).
+pub(crate) const MAX_LABEL: usize = 63;
+
+/// Fetches in flight at once. Each is a task, a socket and a window of memory; a request that would
+/// start one more is told 503.
+pub(crate) const MAX_FLIGHTS: usize = 512;
+/// Fetches in flight from one origin: an origin that drips does not take all of them.
+pub(crate) const MAX_FLIGHTS_PER_ORIGIN: usize = MAX_FLIGHTS / 4;
+/// A flight that nobody reads any more has to bring this much in [`RATE_PERIOD`], or is given up.
+pub(crate) const MIN_PROGRESS: u64 = 256 << 10;
+/// See [`MIN_PROGRESS`].
+pub(crate) const RATE_PERIOD: Duration = Duration::from_secs(30);
+/// What a flight may hold once it can no longer be kept whole: enough to bridge readers of uneven
+/// speed, little enough that `MAX_FLIGHTS` of them still fit a small machine.
+pub(crate) const OVERFLOW_WINDOW: u64 = 256 << 10;
+/// What a piece of a body costs beside its octets: an allocation and an entry.
+pub(crate) const PIECE_OVERHEAD: u64 = 96;
+/// Pieces smaller than this are copied and joined, lest each pin a whole read buffer.
+pub(crate) const SMALL_PIECE: usize = 16 * 1024;
+/// Bodies up to this length may use the last eighth of the memory for arriving bodies, of which larger
+/// ones have [`LARGE_SHARE`] eighths.
+pub(crate) const SMALL_BODY: u64 = 1 << 20;
+/// See [`SMALL_BODY`].
+pub(crate) const LARGE_SHARE: u64 = 7;
+/// How often one transfer that broke may go on from where it stood.
+pub(crate) const MAX_RESUMES: u32 = 3;
+/// How long a reader may hold up others in a flight that can no longer be kept whole, before it is cut.
+pub(crate) const READER_LAG: Duration = Duration::from_secs(1);
+/// How long it may hold up the flight if it holds up nobody else.
+pub(crate) const READER_STALL: Duration = Duration::from_secs(30);
+/// How long a client may neither take anything of a response nor ask for anything before its connection
+/// is closed. At its end a connection has at most half a megabyte still to write.
+pub(crate) const STALL: Duration = Duration::from_secs(120);
+
+/// Connections of peers held at once; more are closed at once.
+pub(crate) const MAX_PEER_CONNECTIONS: usize = 1024;
+/// Streams of one HTTP/2 connection.
+pub(crate) const MAX_H2_STREAMS: u32 = 100;
+/// A client that has sent no complete head for this long is closed: slow heads and idle keep-alive.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest TLS handshake of a client.
+pub(crate) const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is held for one HTTP/2 stream whose client does not take it.
+pub(crate) const H2_SEND_BUFFER: usize = 64 * 1024;
+/// How often an idle HTTP/2 connection is asked whether it still lives.
+pub(crate) const H2_PING: Duration = Duration::from_secs(20);
+
+/// How long the index may take to locate: looking must not cost more than it saves. A cold claim across
+/// the planet takes half a second, one in a hundred twice that.
+pub(crate) const LOCATE_BUDGET: Duration = Duration::from_secs(2);
+/// Connections to origins, idle ones included; a request that would open one more is told 503.
+pub(crate) const MAX_ORIGIN_CONNECTIONS: usize = 1024;
+/// How long peers may take in all to begin an answer, before the origin is asked. A peer that is receiving
+/// may be waiting for the origin itself.
+pub(crate) const PEER_BUDGET: Duration = Duration::from_secs(10);
+/// Longest freshness that is taken on a peer's word.
+pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// Peers that are asked for one object before the origin is.
+pub(crate) const MAX_PEER_TRIES: usize = 3;
+/// Longest TCP connection set-up to a peer: four times a round trip around the world.
+pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a peer that says it has all of it may take to its first byte.
+pub(crate) const PEER_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a peer that failed to connect or to answer is left alone.
+pub(crate) const PEER_PENALTY: Duration = Duration::from_secs(30);
+/// Failed peers remembered.
+pub(crate) const MAX_PENALTIES: u64 = 4096;
+/// Idle connections kept to one peer or origin.
+pub(crate) const MAX_IDLE_PER_HOST: usize = 16;
+/// How long such a connection is kept.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Addresses of one name that are tried.
+pub(crate) const MAX_ADDRESSES: usize = 4;
+/// How long https is given when a plain http client named no port and https is tried first.
+pub(crate) const HTTPS_FIRST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Origins whose scheme is remembered, and for how long.
+pub(crate) const MAX_SCHEMES: u64 = 16 * 1024;
+/// See [`MAX_SCHEMES`].
+pub(crate) const SCHEME_MEMORY: Duration = Duration::from_secs(600);
+
+/// Fields that a response may name in Vary and still be kept; more are a sign of one for each asker.
+pub(crate) const MAX_VARY_FIELDS: usize = 8;
+/// Requests that are passed to origins for one client each, at once; one more is told 503.
+pub(crate) const MAX_PASSING: usize = 512;
+/// URLs remembered as not for all, so that requests for them need not wait for each other, and how long.
+pub(crate) const MAX_UNSHARED: u64 = 16 * 1024;
+/// See [`MAX_UNSHARED`].
+pub(crate) const UNSHARED_MEMORY: Duration = Duration::from_secs(120);
+
+/// How long a pointer to something still arriving lives (Coral: 20 s, renewed).
+pub(crate) const RECEIVING_TTL: Duration = Duration::from_secs(20);
+/// How often it is renewed.
+pub(crate) const RECEIVING_RENEWAL: Duration = Duration::from_secs(10);
+/// Longest life of a pointer to something whole (Coral: one to two hours).
+pub(crate) const WHOLE_TTL: Duration = Duration::from_secs(3600);
+/// How soon an announcement that failed may be tried again.
+pub(crate) const ANNOUNCE_RETRY: Duration = Duration::from_secs(10);
+/// Anything fresh for less than this is not worth a pointer.
+pub(crate) const MIN_ANNOUNCED_TTL: Duration = Duration::from_secs(5);
+/// Keys waiting to be withdrawn from the index after an eviction; what does not fit expires by itself.
+pub(crate) const MAX_WITHDRAWALS: usize = 1024;
+
+/// How often evictions that are due happen and gauges are set.
+pub(crate) const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+/// Withdrawals under way at once.
+pub(crate) const WITHDRAW_PARALLEL: usize = 32;
+/// Pause after a failed accept.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Longest detail that is shown or sent, in characters.
+pub(crate) const MAX_DETAIL: usize = 300;
+/// Delta seconds beyond what can be told are as good as for ever (RFC 9111, section 1.2.2).
+pub(crate) const MAX_DELTA: u64 = 1 << 31;
+
+/// Share of `cache.memory` for what is stored; the rest is for what is arriving.
+pub(crate) const STORED_SHARE: u64 = 2;
+/// What a stored object weighs beside its body and header fields: map entries, reference counts.
+pub(crate) const ENTRY_OVERHEAD: u64 = 512;
+
+const _: () = assert!(RECEIVING_RENEWAL.as_secs() * 2 <= RECEIVING_TTL.as_secs());
+const _: () = assert!(MIN_ANNOUNCED_TTL.as_secs() < RECEIVING_TTL.as_secs());
+const _: () = assert!(MAX_URI < MAX_REQUEST_HEAD && MAX_REQUEST_HEAD < REQUEST_BUFFER);

@@ -1,0 +1,189 @@
+//! A response in parts: its head, and its body once it is whole.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use coralline_overlay::{Key, Level};
+use http::header::HeaderMap;
+use http::{HeaderName, StatusCode};
+
+use crate::budget::{Budget, Reservation};
+use crate::limits::{ANNOUNCE_RETRY, ENTRY_OVERHEAD, PIECE_OVERHEAD};
+use crate::policy::{Freshness, variant};
+
+/// Where a response came from. The word is the same in Cache-Status, in metrics and on panels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// This node's cache.
+    Local,
+    /// A peer, found at this level of the index.
+    Peer(Level),
+    /// The origin.
+    Origin,
+    /// Nobody: a page or an error of this node's own.
+    None,
+}
+
+impl Source {
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> String {
+        match self {
+            Self::Local => "local".into(),
+            Self::Peer(level) => format!("peer:{level}"),
+            Self::Origin => "origin".into(),
+            Self::None => "none".into(),
+        }
+    }
+}
+
+/// Status and fields of a response, as kept: end-to-end fields only.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Length of the body in octets, where it is known.
+    pub(crate) length: Option<u64>,
+}
+
+/// What the response varies by, and what the request that led to it said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Variant {
+    pub(crate) names: Vec<HeaderName>,
+    pub(crate) said: String,
+}
+
+impl Variant {
+    pub(crate) fn of(names: Vec<HeaderName>, request: &HeaderMap) -> Self {
+        let said = variant(&names, request);
+        Self { names, said }
+    }
+
+    pub(crate) fn suits(&self, request: &HeaderMap) -> bool {
+        self.names.is_empty() || variant(&self.names, request) == self.said
+    }
+}
+
+/// A whole response, in memory.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) head: Head,
+    pub(crate) variant: Variant,
+    pub(crate) freshness: Freshness,
+    pub(crate) body: Chunks,
+    /// Where the index knows it.
+    pub(crate) index_key: Key,
+    /// When its pointer in the index runs out, in seconds since 1970; 0 for never announced.
+    announced_until: AtomicU64,
+    /// The memory that it takes after it has left the store.
+    pinned: OnceLock<Reservation>,
+}
+
+impl Stored {
+    pub(crate) fn new(
+        head: Head,
+        variant: Variant,
+        freshness: Freshness,
+        body: Chunks,
+        index_key: Key,
+    ) -> Self {
+        let head = Head { length: Some(body.len()), ..head };
+        let (announced_until, pinned) = (AtomicU64::new(0), OnceLock::new());
+        Self { head, variant, freshness, body, index_key, announced_until, pinned }
+    }
+
+    /// What it takes of the memory for stored bodies, in octets.
+    pub(crate) fn weight(&self) -> u64 {
+        let fields: usize =
+            self.head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 64).sum();
+        let pieces = self.body.pieces.len() as u64 * PIECE_OVERHEAD;
+        self.body.len() + pieces + fields as u64 + ENTRY_OVERHEAD
+    }
+
+    /// It leaves the store; until its last reader has gone it counts as what is arriving does.
+    pub(crate) fn pin(&self, budget: &Budget) {
+        self.pinned.get_or_init(|| budget.pin(self.weight()));
+    }
+
+    /// The index has its pointer for `ttl` from `now`.
+    pub(crate) fn announced(&self, now: SystemTime, ttl: Duration) {
+        self.announced_until.store(seconds(now + ttl), Ordering::Relaxed);
+    }
+
+    /// Takes on the duty to announce it: true for one caller once the last pointer has run out.
+    pub(crate) fn due_for_announcement(&self, now: SystemTime) -> bool {
+        let (until, next) = (self.announced_until.load(Ordering::Relaxed), now + ANNOUNCE_RETRY);
+        let order = Ordering::Relaxed;
+        until <= seconds(now)
+            && self.announced_until.compare_exchange(until, seconds(next), order, order).is_ok()
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A body in the pieces in which it came. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chunks {
+    /// Each piece with the offset of its first octet.
+    pieces: Arc<[(u64, Bytes)]>,
+    len: u64,
+}
+
+impl Chunks {
+    pub(crate) fn new(pieces: impl IntoIterator<Item = (u64, Bytes)>) -> Self {
+        let pieces: Arc<[_]> = pieces.into_iter().collect();
+        let len = pieces.last().map_or(0, |(start, bytes)| start + bytes.len() as u64);
+        Self { pieces, len }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The octets from `from` to the end of their piece, but not past `end`; nothing at the end.
+    pub(crate) fn piece(&self, from: u64, end: u64) -> Option<Bytes> {
+        if from >= end.min(self.len) {
+            return None;
+        }
+        let index = self.pieces.partition_point(|(start, _)| *start <= from).checked_sub(1)?;
+        let (start, bytes) = &self.pieces[index];
+        Some(part(*start, bytes, from, end))
+    }
+}
+
+/// The octets `from..end` as far as this piece, which begins at `start`, has them.
+pub(crate) fn part(start: u64, bytes: &Bytes, from: u64, end: u64) -> Bytes {
+    let clamp = |offset: u64| {
+        usize::try_from(offset.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len())
+    };
+    bytes.slice(clamp(from)..clamp(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_range_of_a_body_reads_back() {
+        let text = b"abcdefghij";
+        let pieces = [(0, &text[..3]), (3, &text[3..4]), (4, &text[4..])];
+        let chunks = Chunks::new(pieces.map(|(at, bytes)| (at, Bytes::from_static(bytes))));
+        for from in 0..=text.len() {
+            for end in from..=text.len() {
+                let mut read = Vec::new();
+                let mut at = from as u64;
+                while let Some(piece) = chunks.piece(at, end as u64) {
+                    assert!(!piece.is_empty());
+                    at += piece.len() as u64;
+                    read.extend_from_slice(&piece);
+                }
+                assert_eq!(read, &text[from..end]);
+            }
+        }
+        assert_eq!(Chunks::default().piece(0, 9), None);
+    }
+}

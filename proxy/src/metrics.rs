@@ -1,0 +1,175 @@
+//! What the proxy counts. Children are made at the start, so that a panel shows 0 and not nothing.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+use crate::message::Source;
+use crate::reason::Reason;
+
+/// From a hit in memory to an origin that needs its whole timeout, in seconds.
+const FIRST_BYTE_BUCKETS: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// Counters of one source.
+#[derive(Debug, Clone)]
+pub(crate) struct BySource {
+    source: Source,
+    pub(crate) requests: IntCounter,
+    pub(crate) bytes: IntCounter,
+    pub(crate) first_byte: Histogram,
+}
+
+/// How asking one peer ended.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerOutcomes {
+    pub(crate) served: IntCounter,
+    pub(crate) missed: IntCounter,
+    pub(crate) failed: IntCounter,
+}
+
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    sources: Vec<BySource>,
+    statuses: [IntCounter; 5],
+    errors: Vec<IntCounter>,
+    pub(crate) connections: IntGauge,
+    pub(crate) refused_connections: IntCounter,
+    pub(crate) cache_bytes: IntGauge,
+    pub(crate) cache_objects: IntGauge,
+    pub(crate) evictions: IntCounter,
+    pub(crate) flights: IntGauge,
+    pub(crate) flight_bytes: IntGauge,
+    pub(crate) collapsed: IntCounter,
+    pub(crate) origin_requests: IntCounter,
+    pub(crate) resumed: IntCounter,
+    pub(crate) peers: PeerOutcomes,
+}
+
+impl Metrics {
+    /// Registers all; `sources` are all that can occur.
+    pub(crate) fn new(registry: &Registry, sources: &[Source]) -> prometheus::Result<Self> {
+        let counter = |name, help| registered(registry, IntCounter::new(name, help)?);
+        let gauge = |name, help| registered(registry, IntGauge::new(name, help)?);
+        let statuses = by_label(
+            registry,
+            ["coralline_http_responses_total", "Responses to clients, by class of status."],
+            "status",
+        )?;
+        let errors = by_label(
+            registry,
+            ["coralline_proxy_errors_total", "Requests that failed, by the type of RFC 9209."],
+            "error",
+        )?;
+        let peers = by_label(
+            registry,
+            ["coralline_peer_requests_total", "Requests to peers, by how they ended."],
+            "outcome",
+        )?;
+        Ok(Self {
+            sources: by_source(registry, sources)?,
+            statuses: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|s| statuses.with_label_values(&[s])),
+            errors: Reason::ALL.iter().map(|r| errors.with_label_values(&[r.word()])).collect(),
+            connections: gauge("coralline_http_connections", "Client connections open.")?,
+            refused_connections: counter(
+                "coralline_http_connections_refused_total",
+                "Connections closed at once, since as many as allowed were open.",
+            )?,
+            cache_bytes: gauge("coralline_cache_bytes", "Octets of stored responses.")?,
+            cache_objects: gauge("coralline_cache_objects", "Responses stored.")?,
+            evictions: counter(
+                "coralline_cache_evictions_total",
+                "Responses that had to make room for others.",
+            )?,
+            flights: gauge("coralline_flights", "Fetches in flight.")?,
+            flight_bytes: gauge(
+                "coralline_flight_bytes",
+                "Octets of bodies that are arriving, or were evicted and are still read.",
+            )?,
+            collapsed: counter(
+                "coralline_collapsed_requests_total",
+                "Requests that joined a fetch in flight.",
+            )?,
+            origin_requests: counter("coralline_origin_requests_total", "Requests to origins.")?,
+            resumed: counter(
+                "coralline_resumed_transfers_total",
+                "Transfers that broke off and went on from where they stood.",
+            )?,
+            peers: PeerOutcomes {
+                served: peers.with_label_values(&["served"]),
+                missed: peers.with_label_values(&["missed"]),
+                failed: peers.with_label_values(&["failed"]),
+            },
+        })
+    }
+
+    pub(crate) fn source(&self, source: Source) -> &BySource {
+        let found = self.sources.iter().find(|by| by.source == source);
+        found.unwrap_or(&self.sources[0])
+    }
+
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (Source, &BySource)> {
+        self.sources.iter().map(|by| (by.source, by))
+    }
+
+    pub(crate) fn count_status(&self, status: http::StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5);
+        self.statuses[class - 1].inc();
+    }
+
+    pub(crate) fn count_error(&self, reason: Reason) {
+        let index = Reason::ALL.iter().position(|r| *r == reason);
+        self.errors[index.expect("ALL holds every reason; a test says so")].inc();
+    }
+}
+
+fn registered<C>(registry: &Registry, collector: C) -> prometheus::Result<C>
+where
+    C: prometheus::core::Collector + Clone + 'static,
+{
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn by_label(
+    registry: &Registry,
+    [name, help]: [&str; 2],
+    label: &str,
+) -> prometheus::Result<IntCounterVec> {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), &[label])?)
+}
+
+fn by_source(registry: &Registry, sources: &[Source]) -> prometheus::Result<Vec<BySource>> {
+    let requests = by_label(
+        registry,
+        [
+            "coralline_http_requests_total",
+            "Client requests answered, by where the response came from.",
+        ],
+        "source",
+    )?;
+    let bytes = by_label(
+        registry,
+        [
+            "coralline_http_response_bytes_total",
+            "Octets of response bodies sent to clients, by where the response came from.",
+        ],
+        "source",
+    )?;
+    let options = HistogramOpts::new(
+        "coralline_http_first_byte_seconds",
+        "Time from a client's request to the head of its response, by source.",
+    );
+    let first_byte = HistogramVec::new(options.buckets(FIRST_BYTE_BUCKETS.into()), &["source"])?;
+    let first_byte = registered(registry, first_byte)?;
+    let children = sources.iter().map(|source| {
+        let word = source.word();
+        BySource {
+            source: *source,
+            requests: requests.with_label_values(&[&word]),
+            bytes: bytes.with_label_values(&[&word]),
+            first_byte: first_byte.with_label_values(&[&word]),
+        }
+    });
+    Ok(children.collect())
+}

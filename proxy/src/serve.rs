@@ -1,0 +1,203 @@
+//! The doors: listeners for clients and for peers, bounded in connections, heads and time.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use prometheus::IntGauge;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::activity::Activity;
+use crate::admit::Entrance;
+use crate::limits::{
+    ACCEPT_PAUSE, H2_PING, H2_SEND_BUFFER, HEAD_TIMEOUT, MAX_FIELDS, MAX_H2_STREAMS,
+    MAX_REQUEST_HEAD, REQUEST_BUFFER, TLS_HANDSHAKE_TIMEOUT,
+};
+use crate::{Proxy, StartError, crypto};
+
+/// Who comes in by a listener.
+#[derive(Clone)]
+pub enum Door {
+    /// Clients, in plain HTTP/1.1 or HTTP/2.
+    Http,
+    /// Clients, over TLS.
+    Https(TlsAcceptor),
+    /// Other nodes.
+    Peer,
+}
+
+impl Door {
+    /// The door for `[https]`.
+    ///
+    /// # Errors
+    /// The certificate or the key cannot be read, or do not fit.
+    pub fn https(config: &coralline_config::Https) -> Result<Self, StartError> {
+        let unreadable = |key: &'static str, path: &Path, error: &dyn std::fmt::Display| {
+            StartError::Pem { key, path: path.to_owned(), error: error.to_string() }
+        };
+        let (Some(chain_path), Some(key_path)) = (&config.certificate, &config.key) else {
+            return Err(StartError::NoCertificate);
+        };
+        let chain: Vec<_> = CertificateDer::pem_file_iter(chain_path)
+            .and_then(Iterator::collect)
+            .map_err(|error| unreadable("https.certificate", chain_path, &error))?;
+        let key = PrivateKeyDer::from_pem_file(key_path)
+            .map_err(|error| unreadable("https.key", key_path, &error))?;
+        let mut tls = rustls::ServerConfig::builder_with_provider(crypto())
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+            .map_err(|error| unreadable("https.certificate", chain_path, &error))?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self::Https(TlsAcceptor::from(Arc::new(tls))))
+    }
+
+    const fn entrance(&self) -> Entrance {
+        match self {
+            Self::Http => Entrance::Client { tls: false },
+            Self::Https(_) => Entrance::Client { tls: true },
+            Self::Peer => Entrance::Peer,
+        }
+    }
+}
+
+impl Proxy {
+    /// Accepts until `shutdown`, then waits for the responses under way. The caller sets the deadline:
+    /// dropping the future breaks off what is left.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        door: Door,
+        shutdown: CancellationToken,
+    ) {
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a connection's task failed");
+                    }
+                    continue;
+                }
+                () = shutdown.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    if let Some(conversation) = self.admit_connection(stream, &door, &graceful) {
+                        connections.spawn(conversation);
+                    }
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: those in use have to end first.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        graceful.shutdown().await;
+    }
+
+    /// Nothing, and the connection closed, where there is no place for it.
+    fn admit_connection(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        door: &Door,
+        graceful: &GracefulShutdown,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let is_peer = matches!(door, Door::Peer);
+        let slots = if is_peer { &self.peer_slots } else { &self.client_slots };
+        let Ok(slot) = slots.clone().try_acquire_owned() else {
+            self.metrics.refused_connections.inc();
+            return None;
+        };
+        let _ = stream.set_nodelay(true);
+        let open = Open::new(slot, (!is_peer).then_some(&self.metrics.connections));
+        let (proxy, watcher, door) = (self.clone(), graceful.watcher(), door.clone());
+        let entrance = door.entrance();
+        Some(async move {
+            let _open = open;
+            let Door::Https(acceptor) = door else {
+                return proxy.converse(stream, entrance, watcher).await;
+            };
+            match timeout(TLS_HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                Ok(Ok(tls)) => proxy.converse(tls, entrance, watcher).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Err(_) => tracing::debug!("TLS handshake took too long"),
+            }
+        })
+    }
+
+    async fn converse<S>(self: Arc<Self>, stream: S, entrance: Entrance, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Activity::new();
+        let stalled = activity.stalled();
+        let service = service_fn(move |request| {
+            let answer = self.clone().handle(request, entrance, activity.clone());
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let connection = protocol().serve_connection(TokioIo::new(stream), service).into_owned();
+        tokio::select! {
+            ended = watcher.watch(connection) => if let Err(error) = ended {
+                // hyper has answered 400, 414 or 431 itself where the head could not be read.
+                let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                tracing::info!(%error, cause, "client connection ended");
+            },
+            limit = stalled => tracing::debug!(?limit, "closed a connection that did nothing"),
+        }
+    }
+}
+
+/// HTTP/1.1 and HTTP/2 with their bounds. Timers are set, without which hyper's timeouts do nothing.
+fn protocol() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_FIELDS)
+        .max_buf_size(REQUEST_BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_H2_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_REQUEST_HEAD).unwrap_or(u32::MAX))
+        .max_send_buf_size(H2_SEND_BUFFER)
+        .keep_alive_interval(Some(H2_PING));
+    builder
+}
+
+/// An open connection: a slot and, for a client, a count, given back together.
+struct Open {
+    _slot: OwnedSemaphorePermit,
+    gauge: Option<IntGauge>,
+}
+
+impl Open {
+    fn new(slot: OwnedSemaphorePermit, gauge: Option<&IntGauge>) -> Self {
+        gauge.iter().for_each(|gauge| gauge.inc());
+        Self { _slot: slot, gauge: gauge.cloned() }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauge.iter().for_each(|gauge| gauge.dec());
+    }
+}

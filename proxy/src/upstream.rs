@@ -1,0 +1,75 @@
+//! What origins and peers have in common: a client, a response, and the reading of errors.
+
+use std::error::Error;
+use std::io;
+
+use bytes::Bytes;
+use http::response;
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{Builder, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::limits::{IDLE_TIMEOUT, MAX_FIELDS, MAX_IDLE_PER_HOST, MAX_RESPONSE_HEAD};
+use crate::message::Source;
+use crate::policy::Times;
+use crate::reason::{Failure, Reason};
+
+/// A response whose body is still to come.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) head: response::Parts,
+    pub(crate) body: Incoming,
+    pub(crate) times: Times,
+    pub(crate) source: Source,
+}
+
+/// HTTP/1.1 with bounded heads and a bounded pool whose idle connections do end.
+pub(crate) fn client_builder() -> Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
+        .http1_max_headers(MAX_FIELDS)
+        .http1_max_buf_size(MAX_RESPONSE_HEAD);
+    builder
+}
+
+/// Requests to upstreams have no body: only GET and HEAD are sent.
+pub(crate) type NoBody = Empty<Bytes>;
+
+/// Why a request came to nothing, from the chain of causes that the client gives.
+pub(crate) fn failure(host: &str, error: &hyper_util::client::legacy::Error) -> Failure {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(failure) = error.downcast_ref::<Failure>() {
+            return failure.clone();
+        }
+        if let Some(reason) = error.downcast_ref::<hyper::Error>().and_then(http_reason) {
+            return Failure::new(reason, format!("{host} did not answer in HTTP: {error}"));
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let reason = match error.kind() {
+                io::ErrorKind::ConnectionRefused => Reason::ConnectionRefused,
+                io::ErrorKind::TimedOut => Reason::ConnectionTimeout,
+                _ => Reason::ConnectionTerminated,
+            };
+            return Failure::new(reason, format!("the connection to {host} ended: {error}"));
+        }
+        cause = error.source();
+    }
+    Failure::new(Reason::ConnectionTerminated, format!("{host} could not be asked: {error}"))
+}
+
+fn http_reason(error: &hyper::Error) -> Option<Reason> {
+    if error.is_parse_too_large() {
+        Some(Reason::HttpResponseHeaderSectionSize)
+    } else if error.is_parse() {
+        Some(Reason::HttpProtocolError)
+    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        Some(Reason::ConnectionTerminated)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,13 @@
+//! The proxy as others meet it: real sockets, real nodes, an origin that does what a test says.
+#![allow(
+    missing_docs,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    clippy::disallowed_methods
+)]
+
+mod bad_input;
+mod crowd;
+mod serving;
+mod trouble;
+mod world;
