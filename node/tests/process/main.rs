@@ -1,0 +1,15 @@
+//! Tests of real `coralline` processes, each on loopback addresses of its own.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod admin;
+mod browser;
+mod command;
+mod demo;
+mod harness;
+mod life;
+mod names;
+mod network;
+mod nginx;
+mod observe;
+mod refuse;
