@@ -1,0 +1,172 @@
+//! The index in worlds large and small. Each failure prints the plan that replays it.
+
+use std::time::Duration;
+
+use coralline_overlay::Outcome;
+use coralline_sim::{Plan, World, measure};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn world(nodes: usize, seed: u64, loss: f64) -> World {
+    let join_every = Duration::from_millis(10);
+    let plan = Plan { nodes, seed, loss, join_every, ..Plan::default() };
+    println!("{plan:?}");
+    World::new(plan)
+}
+
+fn known(world: &World, node: usize) -> Vec<usize> {
+    let directory = world.directory(node).expect("it is alive");
+    let is_known = |at: &usize| {
+        directory.neighbours.iter().any(|neighbour| neighbour.contact == world.contact(*at))
+    };
+    (0..world.nodes()).filter(is_known).collect()
+}
+
+#[test]
+fn equal_seeds_give_equal_worlds() {
+    let digest = |seed| {
+        let mut world = world(100, seed, 0.05);
+        world.run(10 * SECOND);
+        world.kill(3);
+        measure::puts(&mut world, "a", 50);
+        measure::races(&mut world, "b", 50, 3);
+        world.restart(3);
+        world.run(20 * SECOND);
+        (world.digest(), world.events())
+    };
+    let first = digest(7);
+    assert_eq!(first, digest(7));
+    assert_ne!(first, digest(8));
+}
+
+#[test]
+fn a_thousand_nodes_at_peace() {
+    let mut world = world(1_000, 1, 0.0);
+    world.run(40 * SECOND);
+    for node in 0..1_000 {
+        let directory = world.directory(node).expect("all are alive");
+        assert!(directory.joined, "node {node} has not joined");
+        assert!(directory.neighbours.len() >= 16, "node {node}: {}", directory.neighbours.len());
+    }
+    assert!(measure::puts(&mut world, "a", 1_000).share() >= 1.0);
+    let gets = measure::gets(&mut world, "a", 1_000);
+    assert!(gets.share() >= 0.999, "{gets}");
+    assert!(gets.percentile(50) < SECOND, "{gets}");
+    let races = measure::races(&mut world, "b", 500, 3);
+    assert!(races.share() >= 1.0, "each key has one winner: {races}");
+}
+
+#[test]
+fn a_thousand_nodes_in_trouble() {
+    let mut world = world(1_000, 2, 0.02);
+    world.run(40 * SECOND);
+    let puts = measure::puts(&mut world, "a", 1_000);
+    assert!(puts.share() >= 0.999, "{puts}");
+    let gets = measure::gets(&mut world, "a", 1_000);
+    assert!(gets.share() >= 0.995, "2 % loss: {gets}");
+    world.set_loss(0.0);
+    for node in (0..1_000).step_by(10) {
+        world.kill(node);
+    }
+    let gets = measure::gets(&mut world, "a", 1_000);
+    assert!(gets.share() >= 0.99, "one in ten has just died: {gets}");
+    world.run(30 * SECOND);
+    let races = measure::races(&mut world, "b", 300, 2);
+    assert!(races.share() >= 1.0, "once the dead are forgotten: {races}");
+}
+
+#[test]
+fn three_nodes_know_each_other_within_two_seconds() {
+    for seed in 0..20 {
+        let mut world = world(3, seed, 0.0);
+        world.run(2 * SECOND);
+        assert_eq!(known(&world, 0), [1, 2]);
+        assert_eq!(known(&world, 1), [0, 2]);
+        assert_eq!(known(&world, 2), [0, 1]);
+        let races = measure::races(&mut world, "a", 50, 3);
+        assert!(races.share() >= 1.0, "{races}");
+    }
+}
+
+#[test]
+fn the_killed_leave_and_return_without_seeds() {
+    for seed in 0..10 {
+        let mut world = world(3, seed, 0.02);
+        world.run(60 * SECOND);
+        assert_eq!(known(&world, 0), [1, 2]);
+        world.kill(2);
+        world.run(25 * SECOND);
+        assert_eq!((known(&world, 0), known(&world, 1)), (vec![1], vec![0]));
+        // The seed itself returns too, by what it had saved.
+        for node in [2, 0] {
+            world.kill(node);
+            world.restart(node);
+            world.run(8 * SECOND);
+            let directory = world.directory(node).expect("it is alive");
+            assert!(directory.joined && directory.neighbours.len() == 2, "{directory:?}");
+        }
+        assert_eq!(known(&world, 1), [0, 2]);
+    }
+}
+
+#[test]
+fn a_newcomer_is_known_to_all_of_a_small_network() {
+    for seed in 0..10 {
+        let mut world = world(10, seed, 0.0);
+        world.run(5 * SECOND);
+        for node in 0..10 {
+            assert!(known(&world, node).len() >= 8, "node {node}: {:?}", known(&world, node));
+        }
+    }
+}
+
+#[test]
+fn lone_nodes_answer_at_once() {
+    let mut world = world(1, 1, 0.0);
+    world.run(SECOND);
+    let key = measure::key("a", 1);
+    let ended = |world: &mut World, query| world.finished(0, query).expect("at once").outcome;
+    let query = world.claim(0, key, 60 * SECOND).unwrap();
+    assert_eq!(ended(&mut world, query), Outcome::Claimed);
+    let query = world.put(0, key, 60 * SECOND).unwrap();
+    assert_eq!(ended(&mut world, query), Outcome::Stored { copies: 1 });
+    let query = world.get(0, key).unwrap();
+    let Outcome::Found { pointers, hops: 0, .. } = ended(&mut world, query) else { panic!() };
+    assert_eq!(pointers[0].holder, world.contact(0));
+    let query = world.withdraw(0, key).unwrap();
+    assert_eq!(ended(&mut world, query), Outcome::Withdrawn);
+    let query = world.get(0, key).unwrap();
+    let Outcome::Found { pointers, .. } = ended(&mut world, query) else { panic!() };
+    assert!(pointers.is_empty());
+}
+
+#[test]
+fn what_is_withdrawn_is_gone() {
+    let mut world = world(50, 4, 0.0);
+    world.run(20 * SECOND);
+    for at in 0..50 {
+        let (key, holder) = (measure::key("a", at), world.any_node(None));
+        world.put(holder, key, 600 * SECOND).unwrap();
+        world.settle();
+        world.withdraw(holder, key).unwrap();
+        world.settle();
+        let query = world.get(7, key).unwrap();
+        world.settle();
+        let outcome = world.finished(7, query).map(|finished| finished.outcome);
+        let Some(Outcome::Found { pointers, .. }) = outcome else { panic!("{outcome:?}") };
+        assert!(pointers.is_empty(), "key {at}");
+    }
+}
+
+#[test]
+fn the_halves_of_a_parted_network_meet_again() {
+    let mut world = world(40, 5, 0.0);
+    world.run(20 * SECOND);
+    world.part(20);
+    world.run(120 * SECOND);
+    assert!(known(&world, 0).iter().all(|other| *other < 20), "the far half is forgotten");
+    world.part(0);
+    world.run(240 * SECOND);
+    let races = measure::races(&mut world, "a", 200, 3);
+    assert!(races.share() >= 1.0, "{races}");
+}
