@@ -15,9 +15,9 @@ use crate::contact::Contact;
 use crate::id::Id;
 use crate::level::Level;
 use crate::limits::{
-    BUCKET, EXPLORED, JOIN_BATCH, MAX_GREETINGS, MAX_JOIN_WAIT, MAX_REMEMBERED, MAX_SEEDS,
-    MEASURE_WITHIN, MIN_JOIN_WAIT, MIN_REFRESH_WAIT, MIN_REVIEW_WAIT, PING_AGAIN_AFTER, PING_SLACK,
-    RECALL_EVERY, REFRESH_EVERY, REVIEW_EVERY, SETTLED_AFTER,
+    BUCKET, EXPLORED, JOIN_BATCH, MAX_GREETINGS, MAX_JOIN_WAIT, MAX_RECALL_WAIT, MAX_REMEMBERED,
+    MAX_SEEDS, MEASURE_WITHIN, MIN_JOIN_WAIT, MIN_RECALL_WAIT, MIN_REFRESH_WAIT, MIN_REVIEW_WAIT,
+    PING_AGAIN_AFTER, PING_SLACK, REFRESH_EVERY, REVIEW_EVERY, SETTLED_AFTER,
 };
 use crate::lookup::Course;
 use crate::node::{Heard, Overlay};
@@ -39,6 +39,7 @@ pub(super) struct Upkeep {
     ping: Option<Instant>,
     refresh: Option<Instant>,
     recall: Option<Instant>,
+    recall_wait: Duration,
     review: Option<Instant>,
     /// The lookup for our own id, while it runs.
     self_lookup: Option<QueryId>,
@@ -61,6 +62,7 @@ impl Upkeep {
             ping: None,
             refresh: None,
             recall: None,
+            recall_wait: MIN_RECALL_WAIT,
             review: None,
             self_lookup: None,
             unexplored: Vec::new(),
@@ -136,7 +138,7 @@ impl Overlay {
             self.upkeep.met = Some(now);
             self.upkeep.join = None;
             self.upkeep.join_wait = MIN_JOIN_WAIT;
-            self.upkeep.recall = Some(now + self.jittered(RECALL_EVERY));
+            self.recall_within(now, MIN_RECALL_WAIT);
             self.upkeep.refresh = Some(now + self.jittered(MIN_REFRESH_WAIT));
             self.upkeep.review = Some(now + self.jittered(MIN_REVIEW_WAIT));
             self.look_around(now, &[]);
@@ -162,6 +164,8 @@ impl Overlay {
     pub(super) fn note_failure(&mut self, now: Instant, contact: &Contact, sent: Instant) {
         if let Some(gone) = self.table.failed(now, &contact.id(), sent) {
             self.upkeep.remember(gone);
+            // It may be back in a moment, and know nobody.
+            self.recall_within(now, MIN_RECALL_WAIT);
             // Its place may have gone to one that has not been heard of for long.
             self.upkeep.ping_by(now);
             if self.table.is_empty() {
@@ -217,7 +221,8 @@ impl Overlay {
             self.review(now);
         }
         if is_due(self.upkeep.recall) {
-            self.upkeep.recall = Some(now + self.jittered(RECALL_EVERY));
+            self.upkeep.recall = None;
+            self.recall_within(now, (self.upkeep.recall_wait * 2).min(MAX_RECALL_WAIT));
             self.recall(now);
         }
     }
@@ -255,6 +260,12 @@ impl Overlay {
         }
         self.upkeep.ping = next.map(|next| next.max(now + PING_SLACK));
         self.upkeep.doubt = true;
+    }
+
+    fn recall_within(&mut self, now: Instant, wait: Duration) {
+        let at = now + self.jittered(wait);
+        self.upkeep.recall_wait = wait;
+        self.upkeep.recall = Some(self.upkeep.recall.map_or(at, |recall| recall.min(at)));
     }
 
     /// Tries one of those who are not in the table.
