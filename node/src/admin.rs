@@ -1,16 +1,19 @@
-//! The admin listener: metrics, health and status, on loopback by default.
+//! The admin listener: metrics, health, status and purge, on loopback by default.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coralline_proxy::PurgeError;
 use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, VARY,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, VARY,
+    WWW_AUTHENTICATE,
 };
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,7 +23,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{ACCEPT_PAUSE, ADMIN_CONNECTION_LIFE, ADMIN_CONNECTIONS, ADMIN_HEAD_TIMEOUT};
+use crate::limits::{
+    ACCEPT_PAUSE, ADMIN_CONNECTION_LIFE, ADMIN_CONNECTIONS, ADMIN_HEAD_TIMEOUT, MAX_ADMIN_BODY,
+};
+use crate::purge;
 use crate::status::View;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -60,6 +66,8 @@ async fn talk(stream: TcpStream, view: Arc<View>) {
             Ok::<_, Infallible>(if foreign {
                 let text = "here is only what is asked for as localhost or by address\n";
                 reply(StatusCode::MISDIRECTED_REQUEST, TEXT, text)
+            } else if request.uri().path() == "/purge" {
+                purge(request, &view).await
             } else {
                 answer(&request, &view)
             })
@@ -98,7 +106,43 @@ fn answer<B>(request: &Request<B>, view: &View) -> Response<Full<Bytes>> {
             page.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
             page
         }
-        _ => reply(StatusCode::NOT_FOUND, TEXT, "here are /status /metrics /livez /readyz\n"),
+        _ => {
+            reply(StatusCode::NOT_FOUND, TEXT, "here are /status /metrics /livez /readyz /purge\n")
+        }
+    }
+}
+
+/// `POST /purge`: the one thing here that changes something, for who has the token.
+async fn purge(request: Request<Incoming>, view: &View) -> Response<Full<Bytes>> {
+    if request.method() != Method::POST {
+        let mut refusal = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "POST only\n");
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return refusal;
+    }
+    if !view.token().is_in(request.headers().get(AUTHORIZATION)) {
+        let text =
+            "the token is wanted: Authorization: Bearer, and what is in admin.token in state_dir\n";
+        let mut refusal = reply(StatusCode::UNAUTHORIZED, TEXT, text);
+        refusal.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return refusal;
+    }
+    let Ok(body) = Limited::new(request.into_body(), MAX_ADMIN_BODY).collect().await else {
+        let text = format!("a body of at most {MAX_ADMIN_BODY} octets is wanted; purge in parts\n");
+        return reply(StatusCode::PAYLOAD_TOO_LARGE, TEXT, text);
+    };
+    let wanted = match purge::Body::parse(&body.to_bytes()) {
+        Ok(wanted) => wanted,
+        Err(error) => return reply(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
+    };
+    match view.proxy().purge(&wanted) {
+        Ok(()) => {
+            tracing::info!(?wanted, "purged");
+            reply(StatusCode::OK, TEXT, "purged\n")
+        }
+        Err(error @ PurgeError::Full) => {
+            reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{error}\n"))
+        }
+        Err(error) => reply(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
     }
 }
 

@@ -38,9 +38,38 @@ pub(crate) enum Command {
     /// Nodes on 127.0.0.1, 127.0.0.2 and 127.0.0.3, and an origin with a thin uplink; prints URLs to
     /// try and who served them. Nothing is left behind.
     Demo(Demo),
+    /// Make the cache of the running node forget responses
+    ///
+    /// What is named counts as stale from now on: it is validated before it is used, and stands in
+    /// if its origin fails. With --hard it is gone. Copies that were made before and arrive later are
+    /// purged as well.
+    Purge(Purge),
     /// Check or print configuration
     #[command(subcommand)]
     Config(Config),
+}
+
+/// `coralline purge`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("named").required(true).multiple(true))]
+pub(crate) struct Purge {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// A URL, plain or with the suffix; all its variants
+    #[arg(value_name = "URL", group = "named")]
+    pub(crate) urls: Vec<String>,
+    /// All URLs that begin so
+    #[arg(long = "prefix", value_name = "URL", group = "named")]
+    pub(crate) prefixes: Vec<String>,
+    /// All URLs of a host
+    #[arg(long = "host", value_name = "NAME", group = "named")]
+    pub(crate) hosts: Vec<String>,
+    /// All responses with this tag in Cache-Tag, Surrogate-Key, xkey or Cache-Groups
+    #[arg(long = "tag", value_name = "TAG", group = "named")]
+    pub(crate) tags: Vec<String>,
+    /// Gone, and not only stale
+    #[arg(long)]
+    pub(crate) hard: bool,
 }
 
 /// Where the configuration comes from; the later wins: defaults, file, environment, flags.
@@ -111,6 +140,10 @@ mod tests {
         check("coralline demo --http-port 8081", true);
         check("coralline demo --http-port 70000", false);
         check("coralline demo --origin-port 25", false);
+        check("coralline purge http://a.com/ http://b.com/ --hard", true);
+        check("coralline purge --config a.toml --tag a --tag b --host c --prefix d", true);
+        check("coralline purge", false);
+        check("coralline purge --hard", false);
         check("coralline config check --config a.toml", true);
         check("coralline config reference", true);
         check("coralline config", false);

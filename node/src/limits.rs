@@ -18,6 +18,15 @@ pub(crate) const ADMIN_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an admin connection may live; a scraper opens another, a forgotten one ends.
 pub(crate) const ADMIN_CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
+/// Octets of a body at the admin listener: a thousand URLs of a hundred octets.
+pub(crate) const MAX_ADMIN_BODY: usize = 256 << 10;
+
+/// Octets of an answer that `coralline purge` reads.
+pub(crate) const MAX_ADMIN_ANSWER: usize = 64 << 10;
+
+/// How long `coralline purge` waits for the node; the purge itself takes no time.
+pub(crate) const PURGE_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long a listener rests when accepting fails, as it does when no file descriptor is left.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -8,6 +8,7 @@
 //! | `node` | one node: binds every socket, starts the parts, ends them in order |
 //! | `health` | whether the node is ready, and why not |
 //! | `admin`, `status`, `metrics` | what an operator sees: pages, JSON, Prometheus |
+//! | `purge`, `token` | `coralline purge`, and who may |
 //! | `demo` | `coralline demo`: three nodes and an origin in this process |
 //! | `origin`, `uplink`, `range`, `picture` | that origin |
 //! | `exit`, `limits` | exit codes; every bound with its reason |
@@ -29,9 +30,11 @@ mod metrics;
 mod node;
 mod origin;
 mod picture;
+mod purge;
 mod range;
 mod run;
 mod status;
+mod token;
 mod uplink;
 
 use std::io::Write;
@@ -67,6 +70,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             runtime()?.block_on(run::run(loaded))
         }
         Command::Demo(options) => runtime()?.block_on(demo::demo(&options)),
+        Command::Purge(what) => runtime()?.block_on(purge::purge(what)),
         Command::Config(command) => run::config(&command),
     }
 }

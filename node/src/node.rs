@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use coralline_config::Config;
@@ -20,6 +21,7 @@ use crate::health::Health;
 use crate::limits::{DRAIN_DEADLINE, FAREWELL_DEADLINE};
 use crate::metrics;
 use crate::status::View;
+use crate::token::Token;
 
 /// A running node. Dropping it ends its tasks without farewell; [`Node::shutdown`] says goodbye.
 pub(crate) struct Node {
@@ -56,6 +58,14 @@ pub(crate) enum StartError {
     /// The proxy could not start.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+    /// The token of the admin listener could not be read or made.
+    #[error("{}: {source}", path.display())]
+    Token {
+        /// Its file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Two parts chose the same name for a metric.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -85,6 +95,9 @@ impl Node {
             "the overlay"
         });
 
+        let path = Token::path(&config.state_dir);
+        let token = Token::load_or_create(&config.state_dir)
+            .map_err(|source| StartError::Token { path, source })?;
         let registry = Registry::new();
         let health = Arc::new(Health::new(index.clone()));
         metrics::register(&registry, Arc::clone(&health))?;
@@ -111,7 +124,7 @@ impl Node {
                 "a listener of the proxy"
             });
         }
-        let view = Arc::new(View::new(config, health, proxy, registry));
+        let view = Arc::new(View::new(config, health, proxy, registry, token));
         roots.spawn(admin::serve(sockets.admin, Arc::clone(&view), last.clone()));
         Ok(Self { view, doors, roots, closing, last, _end: end })
     }
@@ -175,6 +188,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let code = match &error {
             StartError::Listen { .. } | StartError::Dns(_) => Code::Unavailable,
+            StartError::Token { .. } => Code::CannotCreate,
             StartError::Overlay(error) => overlay_code(error),
             StartError::Metrics(_) | StartError::Proxy(ProxyError::Metrics(_)) => Code::Software,
             StartError::Proxy(_) => Code::Config,

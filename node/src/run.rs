@@ -76,6 +76,14 @@ pub(crate) fn config(command: &cli::Config) -> Result<(), Failure> {
                 + "the configuration is right\n"
         }
     };
+    print(&text)
+}
+
+/// To standard output.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // Whoever closes the pipe early, as `head` does, has read enough.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -56,10 +56,12 @@ mod page;
 mod peer;
 mod policy;
 mod pump;
+mod purge;
 mod reason;
 mod request;
 mod respond;
 mod rewrite;
+mod scope;
 mod serve;
 mod store;
 mod target;
@@ -81,6 +83,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use message::Source;
+pub use scope::{BadName, Purge};
 pub use serve::Door;
 
 use crate::budget::Budget;
@@ -96,6 +99,7 @@ use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::peer::Peers;
 use crate::policy::NoStore;
+use crate::purge::{Force, Full, Purges};
 use crate::store::Store;
 
 /// Why the proxy could not be set up.
@@ -120,6 +124,17 @@ pub enum StartError {
     /// A metric was registered twice.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+}
+
+/// Why nothing was purged.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PurgeError {
+    /// A name makes no sense.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// There are too many purges to remember.
+    #[error("too many purges are remembered; purge hosts or prefixes instead of single URLs")]
+    Full,
 }
 
 /// Requests and octets by source, since the start.
@@ -153,6 +168,7 @@ pub struct Proxy {
     cache: Cache,
     stall_timeout: Duration,
     store: Store,
+    purges: Purges,
     flights: Flights,
     /// URLs whose response was not for all, lately.
     unshared: moka::sync::Cache<Arc<str>, NoStore>,
@@ -211,6 +227,7 @@ impl Proxy {
             cache: config.cache.clone(),
             stall_timeout: config.origin.stall_timeout,
             store,
+            purges: Purges::default(),
             flights: Flights::new(budget),
             unshared: moka::sync::Cache::builder()
                 .max_capacity(MAX_UNSHARED)
@@ -261,6 +278,20 @@ impl Proxy {
                 let _ = self.index.withdraw(key).await;
             })
             .await;
+    }
+
+    /// Purges what this node has, and what arrives later and is older than now.
+    ///
+    /// # Errors
+    /// See [`PurgeError`]; with too many purges, those named first are done.
+    pub fn purge(&self, purge: &Purge) -> Result<(), PurgeError> {
+        let scopes = purge.scopes(&self.suffix)?;
+        let force = if purge.hard { Force::Hard } else { Force::Soft };
+        let now = clock::now();
+        for scope in &scopes {
+            self.purges.add(scope, force, now).map_err(|Full| PurgeError::Full)?;
+        }
+        Ok(())
     }
 
     fn refresh_gauges(&self) {

@@ -137,3 +137,12 @@ pub(crate) const ENTRY_OVERHEAD: u64 = 512;
 const _: () = assert!(RECEIVING_RENEWAL.as_secs() * 2 <= RECEIVING_TTL.as_secs());
 const _: () = assert!(MIN_ANNOUNCED_TTL.as_secs() < RECEIVING_TTL.as_secs());
 const _: () = assert!(MAX_URI < MAX_REQUEST_HEAD && MAX_REQUEST_HEAD < REQUEST_BUFFER);
+
+/// Purges remembered: each site of a small node may purge some hundred URLs before the first of them has
+/// run out; whoever has more purges a prefix.
+pub(crate) const MAX_PURGES: usize = 65_536;
+/// Octets of what they name: few URLs are longer than a hundred.
+pub(crate) const MAX_PURGE_OCTETS: usize = 8 << 20;
+
+/// Octets of a tag: Cloudflare allows 1,024 in all, nobody needs one half as long.
+pub(crate) const MAX_TAG: usize = 256;
