@@ -152,7 +152,8 @@ impl Proxy {
             let answer = self.clone().handle(request, entrance, activity.clone());
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let connection = protocol().serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection =
+            protocol().serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         tokio::select! {
             ended = watcher.watch(connection) => if let Err(error) = ended {
                 // hyper has answered 400, 414 or 431 itself where the head could not be read.
