@@ -3,13 +3,12 @@
 //! Under a URI stand the responses of which requests select one (RFC 9111, section 4.1), the latest first.
 //! Every change of that list is one step, so that two that land at once do not undo each other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use coralline_overlay::Key;
 use http::header::{HeaderMap, HeaderName, VARY};
 use moka::notification::RemovalCause;
-use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
@@ -24,6 +23,8 @@ type Variants = Arc<[Arc<Stored>]>;
 #[derive(Clone)]
 pub(crate) struct Store {
     entries: Cache<Arc<str>, Variants>,
+    /// Held for a change, which is a look and an insertion.
+    changing: Arc<Mutex<()>>,
     budget: Budget,
     capacity: u64,
 }
@@ -66,7 +67,7 @@ impl Store {
                 }
             })
             .build();
-        Self { entries, budget, capacity }
+        Self { entries, changing: Arc::default(), budget, capacity }
     }
 
     /// The largest body that is kept, in octets.
@@ -135,17 +136,20 @@ impl Store {
     }
 
     fn change(&self, uri: &Arc<str>, next: impl FnOnce(&[Arc<Stored>]) -> Vec<Arc<Stored>>) {
-        self.entries.entry(uri.clone()).and_compute_with(|entry| {
-            let before = entry.map(moka::Entry::into_value).unwrap_or_default();
-            let after = next(&before);
-            let left = |old: &&Arc<Stored>| !after.iter().any(|new| Arc::ptr_eq(old, new));
-            before.iter().filter(left).for_each(|old| old.pin(&self.budget));
-            match (before.is_empty(), after.is_empty()) {
-                (true, true) => Op::Nop,
-                (false, true) => Op::Remove,
-                _ => Op::Put(after.into()),
-            }
-        });
+        let one_at_a_time = self.changing.lock().expect("no holder of this lock panics");
+        let before = self.entries.get(uri).unwrap_or_default();
+        let after = next(&before);
+        let left = |old: &&Arc<Stored>| !after.iter().any(|new| Arc::ptr_eq(old, new));
+        before.iter().filter(left).for_each(|old| old.pin(&self.budget));
+        if after.is_empty() {
+            self.entries.invalidate(uri);
+        } else {
+            self.entries.insert(uri.clone(), after.into());
+        }
+        drop(one_at_a_time);
+        // What has to go goes now, one by one: a crowd of evictions at once would pin the memory of
+        // all that is arriving.
+        self.entries.run_pending_tasks();
     }
 
     /// Forgets all responses to this URI.
