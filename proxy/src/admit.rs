@@ -8,6 +8,7 @@ use http::{Method, StatusCode, request};
 
 use crate::Proxy;
 use crate::fields::{CDN_LOOP, Mode, cleaned};
+use crate::interim::Early;
 use crate::limits::{MAX_REQUEST_BODY, MAX_REQUEST_HEAD, MAX_URI};
 use crate::peer::SCHEME;
 use crate::policy::{RequestDirectives, Rules};
@@ -47,6 +48,8 @@ pub(crate) struct Asked {
     pub(crate) rules: Rules,
     /// It brings content of its own.
     pub(crate) content: bool,
+    /// Where interim responses go, once it is known that there may be some.
+    pub(crate) early: Option<Early>,
 }
 
 impl Asked {
@@ -186,8 +189,19 @@ fn asked(
     let told = RequestDirectives::read(&parts.headers);
     let (headers, selecting) = cleaned(parts.headers, mode);
     let (method, uri) = (parts.method, target.to_string().into());
-    let asked =
-        Asked { method, uri, target, headers, selecting, client, told, mode, rules, content };
+    let asked = Asked {
+        method,
+        uri,
+        target,
+        headers,
+        selecting,
+        client,
+        told,
+        mode,
+        rules,
+        content,
+        early: None,
+    };
     Admitted::Site(Box::new(asked))
 }
 

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::fields::{CACHE_STATUS, Mode, kept};
 use crate::flight::{Arriving, Begin, Flight, Stage};
 use crate::flights::Landing;
+use crate::interim::Early;
 use crate::limits::MAX_PEER_LIFETIME;
 use crate::message::{Head, Source, Stored};
 use crate::policy::{
@@ -38,6 +39,8 @@ pub(crate) struct Job {
     /// The index and peers may be asked: nobody insists on the origin. A site's responses stay on the
     /// node that is told of their changes.
     shared: bool,
+    /// Who began it hears what the origin says before its response.
+    early: Option<Early>,
 }
 
 impl Job {
@@ -50,6 +53,7 @@ impl Job {
             mode: asked.mode,
             rules: asked.rules,
             shared: asked.target.site.is_none() && !asked.told.no_cache,
+            early: asked.early.clone(),
         }
     }
 }
@@ -91,7 +95,10 @@ impl Proxy {
                 self.receive(landing, &job, arriving, upstream.body, announcement).await;
             }
             Err(reason) => {
-                self.unshared.insert(job.uri.clone(), reason);
+                // That one client showed credentials says nothing about the others.
+                if reason != NoStore::Authorization {
+                    self.unshared.insert(job.uri.clone(), reason);
+                }
                 landing.begin_and_close(Begin::Pass(reason));
                 // The leader may have gone; then nobody wants it.
                 let _ = leader.send(upstream);
@@ -118,17 +125,18 @@ impl Proxy {
             }
         }
         flight.set_stage(Stage::Origin);
+        let early = job.early.as_ref();
         let Some(stale) = &job.stale else {
-            return self.origin.ask(&Method::GET, &job.target, &headers).await;
+            return self.origin.ask(&Method::GET, &job.target, &headers, early).await;
         };
         let mut conditional = headers.clone();
         conditional.extend(preconditions(&stale.head.headers));
-        let upstream = self.origin.ask(&Method::GET, &job.target, &conditional).await?;
+        let upstream = self.origin.ask(&Method::GET, &job.target, &conditional, early).await?;
         let about_another = upstream.head.status == StatusCode::NOT_MODIFIED
             && identifies(&upstream.head.headers, &stale.head.headers) == Identified::Not;
         if about_another {
             // It says that something is unchanged which is not held.
-            return self.origin.ask(&Method::GET, &job.target, &headers).await;
+            return self.origin.ask(&Method::GET, &job.target, &headers, early).await;
         }
         Ok(upstream)
     }

@@ -47,6 +47,7 @@ mod fields;
 mod flight;
 mod flights;
 mod guard;
+mod interim;
 mod limits;
 mod message;
 mod metrics;

@@ -126,6 +126,9 @@ pub(crate) const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 /// Validations in the background at once, for copies that are used meanwhile; a copy for which there is no
 /// place is validated when the next client asks.
 pub(crate) const MAX_BACKGROUND: usize = 64;
+/// Most octets of interim responses that wait for one client; what is beyond is left out. A page's early
+/// hints take one or two KiB, and a socket's buffer has room for this.
+pub(crate) const MAX_INTERIM: usize = 16 * 1024;
 /// Requests that are passed to origins for one client each, at once; one more is told 503.
 pub(crate) const MAX_PASSING: usize = 512;
 /// URLs remembered as not for all, so that requests for them need not wait for each other, and how long.

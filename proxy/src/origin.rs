@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::connect::Connector;
 use crate::fields::remove_hop_by_hop;
+use crate::interim::Early;
 use crate::limits::{
     FAILING_MAX, FAILING_MIN, HTTPS_FIRST_TIMEOUT, MAX_FAILING, MAX_SCHEMES, SCHEME_MEMORY,
 };
@@ -82,19 +83,23 @@ impl Origin {
         method: &Method,
         target: &Target,
         headers: &HeaderMap,
+        early: Option<&Early>,
     ) -> Result<Upstream, Failure> {
         if let Some(site) = &target.site {
             let mut request = Request::new(Upload::default());
             *request.method_mut() = method.clone();
             *request.headers_mut() = headers.clone();
-            return self.forward(target, site, request).await;
+            return self.forward(target, site, request, early).await;
         }
         let (scheme, response) = match target.scheme {
-            Scheme::Any => self.ask_either(method, target, headers).await?,
-            scheme => (scheme, self.send(&self.client, method, scheme, target, headers).await?),
+            Scheme::Any => self.ask_either(method, target, headers, early).await?,
+            scheme => {
+                (scheme, self.send(&self.client, method, scheme, target, headers, early).await?)
+            }
         };
         if scheme == Scheme::Http && upgrades(&response, target) {
-            let upgraded = self.send(&self.client, method, Scheme::Https, target, headers).await?;
+            let upgraded =
+                self.send(&self.client, method, Scheme::Https, target, headers, early).await?;
             self.remember(target, Scheme::Https);
             return Ok(upgraded);
         }
@@ -107,22 +112,23 @@ impl Origin {
         method: &Method,
         target: &Target,
         headers: &HeaderMap,
+        early: Option<&Early>,
     ) -> Result<(Scheme, Upstream), Failure> {
         if let Some(scheme) = self.schemes.get(&target.host) {
-            let response = self.send(&self.client, method, scheme, target, headers).await;
+            let response = self.send(&self.client, method, scheme, target, headers, early).await;
             if response.as_ref().is_err_and(connecting) {
                 self.schemes.invalidate(&target.host);
             }
             return Ok((scheme, response?));
         }
-        match self.send(&self.hasty, method, Scheme::Https, target, headers).await {
+        match self.send(&self.hasty, method, Scheme::Https, target, headers, early).await {
             Ok(response) => {
                 self.remember(target, Scheme::Https);
                 Ok((Scheme::Https, response))
             }
             Err(failure) if connecting(&failure) => {
                 let response =
-                    self.send(&self.client, method, Scheme::Http, target, headers).await?;
+                    self.send(&self.client, method, Scheme::Http, target, headers, early).await?;
                 self.remember(target, Scheme::Http);
                 Ok((Scheme::Http, response))
             }
@@ -136,6 +142,7 @@ impl Origin {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a request, and by which way it goes")]
     async fn send(
         &self,
         client: &Client<Connector, Upload>,
@@ -143,10 +150,14 @@ impl Origin {
         scheme: Scheme,
         target: &Target,
         headers: &HeaderMap,
+        early: Option<&Early>,
     ) -> Result<Upstream, Failure> {
         let mut request = Request::new(Upload::default());
         *request.method_mut() = method.clone();
         *request.headers_mut() = headers.clone();
+        if let Some(early) = early {
+            early.listen(&mut request);
+        }
         let upstream = self.deliver(client, scheme, &target.authority(), target, request).await?;
         refuse(&target.host, upstream.head.status)?;
         Ok(upstream)
@@ -161,7 +172,11 @@ impl Origin {
         target: &Target,
         site: &Site,
         mut request: Request<Upload>,
+        early: Option<&Early>,
     ) -> Result<Upstream, Failure> {
+        if let Some(early) = early {
+            early.listen(&mut request);
+        }
         // The site's own name, by which its origin tells it from others.
         if let Ok(host) = HeaderValue::from_str(&target.authority()) {
             request.headers_mut().insert(HOST, host);

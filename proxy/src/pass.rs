@@ -62,7 +62,8 @@ impl Proxy {
                 return Ok((source, self.respond_upstream(asked, upstream, forward, place)));
             }
         }
-        let upstream = self.origin.ask(&asked.method, target, &headers).await?;
+        let upstream =
+            self.origin.ask(&asked.method, target, &headers, asked.early.as_ref()).await?;
         if asked.is_head() && upstream.head.status == StatusCode::OK {
             self.learn_from_head(asked, &upstream);
         }
@@ -84,7 +85,8 @@ impl Proxy {
         let mut request = Request::new(upload);
         *request.method_mut() = asked.method.clone();
         *request.headers_mut() = headers;
-        let upstream = self.origin.forward(&asked.target, site, request).await?;
+        let upstream =
+            self.origin.forward(&asked.target, site, request, asked.early.as_ref()).await?;
         if invalidates(&asked.method, upstream.head.status) {
             self.invalidate(&asked.target, &upstream.head.headers);
         }

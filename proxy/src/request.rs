@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
@@ -27,6 +27,7 @@ use crate::clock;
 use crate::fetch::Job;
 use crate::flight::{Begin, Flight};
 use crate::flights::Boarding;
+use crate::interim::{Early, Line};
 use crate::message::{Source, Stored};
 use crate::page;
 use crate::policy::{Reuse, reuse};
@@ -44,6 +45,7 @@ impl Proxy {
         request: Request<Incoming>,
         entrance: Entrance,
         activity: Activity,
+        line: Line,
     ) -> Response<ResponseBody> {
         let since = clock::now();
         let waiting = activity.waits_for_us();
@@ -52,6 +54,7 @@ impl Proxy {
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let host = parts.headers.get(HOST).cloned();
         let human = entrance != Entrance::Peer;
+        let line = Some(line).filter(|_| human && parts.version == Version::HTTP_11);
         let upgrade = parts.extensions.remove::<OnUpgrade>().zip(wanted_protocol(&parts));
         let answer = match self.admit(parts, entrance) {
             Ok(Admitted::Page(status)) => {
@@ -60,15 +63,16 @@ impl Proxy {
                 Ok((Source::None, own_page(status, text)))
             }
             Ok(Admitted::Site(asked)) if !human => self.serve_peer(&asked).await,
-            Ok(Admitted::Site(asked)) => match (upgrade, asked.target.site.clone()) {
+            Ok(Admitted::Site(mut asked)) => match (upgrade, asked.target.site.clone()) {
                 (Some((upgrade, protocol)), Some(site)) if asked.is_read() => {
                     self.tunnel(&asked, &site, upgrade, protocol).await
                 }
                 (_, Some(site)) if !asked.is_read() => {
+                    asked.early = line.as_ref().map(|line| self.early(line, &asked));
                     let upload = Upload::of(body, self.stall_timeout, activity.clone());
                     self.forward(&asked, &site, upload).await
                 }
-                _ => self.serve_client(*asked).await,
+                _ => self.serve_client(*asked, line.as_ref()).await,
             },
             Err(failure) => Err(failure),
         };
@@ -80,6 +84,9 @@ impl Proxy {
             *response.body_mut() = ResponseBody::nothing();
         }
         drop(waiting);
+        if let Some(line) = &line {
+            line.close().await;
+        }
         if human {
             let counters = self.metrics.source(source);
             counters.requests.inc();
@@ -94,7 +101,11 @@ impl Proxy {
     }
 
     /// Step 2 for a client, and on.
-    async fn serve_client(self: &Arc<Self>, asked: Asked) -> Result<Answer, Failure> {
+    async fn serve_client(
+        self: &Arc<Self>,
+        mut asked: Asked,
+        line: Option<&Line>,
+    ) -> Result<Answer, Failure> {
         let (key, found) = self.store.find(&asked.uri, &asked.headers);
         let usable = found.as_ref().map(|stored| self.reuse(&asked, stored));
         if let (Some(stored), Some(reuse)) = (&found, usable.filter(|reuse| reuse.at_once())) {
@@ -115,6 +126,7 @@ impl Proxy {
             (_, None) if self.store.holds(&asked.uri) => Forward::VaryMiss,
             (_, None) => Forward::UriMiss,
         };
+        asked.early = line.map(|line| self.early(line, &asked));
         let shared = !asked.told.no_store && !self.unshared.contains_key(&asked.uri);
         if asked.is_get() && shared {
             return self.fly(asked, key, found, forward).await;
@@ -129,6 +141,16 @@ impl Proxy {
             return Ok((arriving.source, response.expect("a HEAD response has no body to miss")));
         }
         self.pass(&asked, if found.is_some() { forward } else { Forward::Bypass }).await
+    }
+
+    /// What the origin may say to this client before its response.
+    fn early(self: &Arc<Self>, line: &Line, asked: &Asked) -> Early {
+        let (proxy, client, target) = (self.clone(), asked.client, asked.target.clone());
+        line.early(move |headers| {
+            if let (Some(client), None) = (client, &target.site) {
+                proxy.naming(client, &target).rewrite(headers);
+            }
+        })
     }
 
     /// What may be done with what is held.

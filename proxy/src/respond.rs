@@ -24,6 +24,7 @@ use crate::page;
 use crate::policy::{Freshness, OWN_TARGET};
 use crate::reason::{Failure, Reason};
 use crate::rewrite::Naming;
+use crate::target::Target;
 use crate::upstream::Upstream;
 
 /// Why a request went forward, in the words of RFC 9211, section 2.2.
@@ -256,15 +257,19 @@ impl Proxy {
     fn sign(&self, asked: &Asked, fields: &mut HeaderMap, member: &str) {
         append_member(fields, VIA, &format!("1.1 {}", self.signature.name));
         append_member(fields, CACHE_STATUS, member);
-        if let Some(client) = &asked.client {
+        if let Some(client) = asked.client {
             fields.remove(OWN_TARGET);
-            if asked.mode != Mode::Suffixed {
-                return;
+            if asked.mode == Mode::Suffixed {
+                self.naming(client, &asked.target).rewrite(fields);
             }
-            let Client { tls, port } = *client;
-            let (host, path) = (asked.target.host.as_str(), asked.target.path.as_str());
-            Naming { suffix: &self.suffix, tls, port, host, path }.rewrite(fields);
         }
+    }
+
+    /// How this client is to see the names of suffixed sites.
+    pub(crate) fn naming<'a>(&'a self, client: Client, target: &'a Target) -> Naming<'a> {
+        let Client { tls, port } = client;
+        let (host, path) = (target.host.as_str(), target.path.as_str());
+        Naming { suffix: &self.suffix, tls, port, host, path }
     }
 
     /// A failure, as a page for people and Proxy-Status for programs.

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activity::Activity;
 use crate::admit::Entrance;
+use crate::interim::{Interleaved, Line};
 use crate::limits::{
     ACCEPT_PAUSE, H2_PING, H2_SEND_BUFFER, HEAD_TIMEOUT, MAX_FIELDS, MAX_H2_STREAMS,
     MAX_REQUEST_HEAD, REQUEST_BUFFER, TLS_HANDSHAKE_TIMEOUT,
@@ -148,8 +149,10 @@ impl Proxy {
     {
         let activity = Activity::new();
         let stalled = activity.stalled();
+        let line = Line::default();
+        let stream = Interleaved::new(stream, line.clone());
         let service = service_fn(move |request| {
-            let answer = self.clone().handle(request, entrance, activity.clone());
+            let answer = self.clone().handle(request, entrance, activity.clone(), line.clone());
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let connection =

@@ -51,7 +51,7 @@ impl Proxy {
         *request.headers_mut() = self.onward(asked);
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         request.headers_mut().insert(UPGRADE, protocol.clone());
-        let mut upstream = self.origin.forward(&asked.target, site, request).await?;
+        let mut upstream = self.origin.forward(&asked.target, site, request, None).await?;
         if upstream.head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok((
                 Source::Origin,

@@ -21,8 +21,19 @@ pub(super) fn date_of(value: &HeaderValue) -> Option<SystemTime> {
             c
         };
         let fixed: String = text.chars().map(capitalised).collect();
-        httpdate::parse_http_date(&fixed.replace("Gmt", "GMT")).ok()
+        let fixed = fixed.replace("Gmt", "GMT");
+        httpdate::parse_http_date(&fixed).ok().or_else(|| of_any_day(&fixed))
     })
+}
+
+/// The name of the day adds nothing to a date: a wrong one does not make it another, nor invalid.
+fn of_any_day(text: &str) -> Option<SystemTime> {
+    const DAYS: [&str; 7] =
+        ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+    let (given, rest) = text.split_at(text.find([',', ' '])?);
+    let forms: [fn(&'static str) -> &'static str; 2] = [|day| day, |day| &day[..3]];
+    let form = forms.into_iter().find(|form| DAYS.iter().any(|day| form(day) == given))?;
+    DAYS.iter().find_map(|day| httpdate::parse_http_date(&format!("{}{rest}", form(day))).ok())
 }
 
 #[cfg(test)]
@@ -44,7 +55,10 @@ mod tests {
         check("Thu Aug 18 02:01:18 2050", Some(2_544_400_878));
         check("THU, 18 AUG 2050 02:01:18 gMT", Some(2_544_400_878));
         check("Sun, 21 Nov 2286 04:46:39 GMT", Some(10_000_039_599));
+        check("Mon, 18 Aug 2050 02:01:18 GMT", Some(2_544_400_878));
+        check("Thu Aug  8 02:01:18 2050", Some(2_543_536_878));
         for invalid in [
+            "Day, 18 Aug 2050 02:01:18 GMT",
             "0",
             "-1",
             "",

@@ -173,7 +173,25 @@ async fn a_304_updates_every_variant_that_it_names() {
         assert_eq!(response.field("x").unwrap(), "new");
     }
     ask("3").await;
-    assert!(origin.last().contains("if-none-match: \"other\""), "{}", origin.last());
+    let requests = origin.requests.lock().unwrap();
+    assert!(requests[4].contains("if-none-match: \"other\""), "{}", requests[4]);
+}
+
+#[tokio::test]
+async fn interim_responses_go_to_the_one_who_asked() {
+    let early = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </s.css>; rel=preload\r\n\
+                 Connection: x-hop\r\nX-Hop: 1\r\n\r\n";
+    let origin = sequence(vec![[early.as_bytes(), &ok(FRESH, b"page")].concat()]).await;
+    let node = Node::of_site(&origin).await;
+    let first = node.site("GET /", &[], "").await;
+    let text = format!("{}{}", first.head, first.text()).to_ascii_lowercase();
+    assert!(text.starts_with("http/1.1 102 processing\r\n\r\nhttp/1.1 103 early hints\r\nlink: </s.css>; rel=preload\r\n\r\nhttp/1.1 200 ok\r\n"), "{text}");
+    let second = node.site("GET /", &[], "").await;
+    check(&second, "page", "local");
+    assert_eq!(second.field("link"), None);
+    // HTTP/1.0 knows no interim responses.
+    let old = b"GET /old HTTP/1.0\r\nHost: www.site.test\r\n\r\n";
+    assert_eq!(crate::world::exchange(node.http, old).await.status, 200);
 }
 
 #[tokio::test]
