@@ -118,15 +118,7 @@ impl Draft {
             key: "cache.disk".into(),
             message: "not used yet: this version keeps bodies in memory only".into(),
         });
-        let sites = self.site_places.iter().zip(&self.config.sites).map(|(place, site)| Mistake {
-            place: place.clone(),
-            key: "site".into(),
-            message: format!(
-                "{} is not served yet: this version serves suffixed names only",
-                site.host
-            ),
-        });
-        disk.into_iter().chain(sites).map(|warning| warning.to_string()).collect()
+        disk.into_iter().map(|warning| warning.to_string()).collect()
     }
 }
 

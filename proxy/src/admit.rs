@@ -7,12 +7,13 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode, request};
 
 use crate::Proxy;
-use crate::directives::Directives;
-use crate::fields::{CDN_LOOP, cleaned};
-use crate::limits::{MAX_REQUEST_HEAD, MAX_URI};
+use crate::fields::{CDN_LOOP, Mode, cleaned};
+use crate::interim::Early;
+use crate::limits::{MAX_REQUEST_BODY, MAX_REQUEST_HEAD, MAX_URI};
 use crate::peer::SCHEME;
+use crate::policy::{RequestDirectives, Rules};
 use crate::reason::{Failure, Reason};
-use crate::target::{Scheme, Target, Whom, decode};
+use crate::target::{Scheme, Target, Whom, decode, plain};
 
 /// Through which door a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub(crate) struct Client {
 
 /// A request that may be served.
 pub(crate) struct Asked {
-    pub(crate) get: bool,
+    pub(crate) method: Method,
     pub(crate) target: Target,
     /// The target URI: the cache key.
     pub(crate) uri: Arc<str>,
@@ -41,7 +42,29 @@ pub(crate) struct Asked {
     /// Nothing for a peer.
     pub(crate) client: Option<Client>,
     /// The client's directives.
-    pub(crate) told: Directives,
+    pub(crate) told: RequestDirectives,
+    pub(crate) mode: Mode,
+    /// What the cache may choose for this name.
+    pub(crate) rules: Rules,
+    /// It brings content of its own.
+    pub(crate) content: bool,
+    /// Where interim responses go, once it is known that there may be some.
+    pub(crate) early: Option<Early>,
+}
+
+impl Asked {
+    pub(crate) fn is_get(&self) -> bool {
+        self.method == Method::GET
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    /// What is held may answer it.
+    pub(crate) fn is_read(&self) -> bool {
+        (self.is_get() || self.is_head()) && !self.content
+    }
 }
 
 /// What is done with a request that was let in.
@@ -61,27 +84,28 @@ impl Proxy {
         parts: request::Parts,
         entrance: Entrance,
     ) -> Result<Admitted, Failure> {
-        let get = match parts.method {
-            Method::GET => true,
-            Method::HEAD => false,
-            _ => {
-                let detail = "only GET and HEAD are served; other methods change things at a site";
-                let denied = Failure::new(Reason::HttpRequestDenied, detail);
-                return Err(denied.with_status(StatusCode::METHOD_NOT_ALLOWED));
-            }
-        };
         check_size(&parts)?;
-        check_no_content(&parts.headers)?;
-        let authority = authority(&parts)?;
-        let path = match parts.uri.path_and_query() {
-            Some(path) if path.as_str().starts_with('/') => path.clone(),
-            None if parts.uri.scheme().is_some() => PathAndQuery::from_static("/"),
-            _ => return Err(bad("the request target is not a path")),
+        let content = has_content(&parts.headers);
+        let read = matches!(parts.method, Method::GET | Method::HEAD);
+        let authority = match authority(&parts) {
+            // Whatever it names, it is not done.
+            Err(_) if !read => return Err(not_allowed()),
+            authority => authority?,
         };
-        if self.signature.loops(&parts.headers) && entrance != Entrance::Peer {
-            let cdn_loop = &CDN_LOOP;
-            let detail = format!("the request has come back: {cdn_loop} names this network");
-            return Err(Failure::new(Reason::ProxyLoopDetected, detail));
+        if let Entrance::Client { tls } = entrance
+            && let Some(target) = self.site_target(&authority, tls, &parts)?
+        {
+            return self.admit_to_site(parts, target, tls, content);
+        }
+        if !read {
+            return Err(not_allowed());
+        }
+        if content {
+            return Err(bad("a GET or HEAD request with content is not served"));
+        }
+        let path = path(&parts)?;
+        if entrance != Entrance::Peer {
+            self.check_loop(&parts.headers)?;
         }
         let (target, client) = match entrance {
             Entrance::Client { tls } => match decode(&authority, &self.suffix, tls)? {
@@ -90,16 +114,108 @@ impl Proxy {
                 Whom::Site { scheme, host, port } => {
                     let asked_port = authority.rsplit_once(':').and_then(|(_, p)| p.parse().ok());
                     let client = Client { tls, port: asked_port };
-                    (Target { scheme, host, port, path }, Some(client))
+                    (Target { site: None, scheme, host, port, path }, Some(client))
                 }
             },
             Entrance::Peer => (peers_target(&parts.headers, &authority, path)?, None),
         };
-        let told = Directives::read(&parts.headers);
-        let (headers, selecting) = cleaned(parts.headers);
-        let uri = target.to_string().into();
-        let asked = Asked { get, uri, target, headers, selecting, client, told };
-        Ok(Admitted::Site(Box::new(asked)))
+        let rules = Rules::suffixed(&self.cache);
+        Ok(asked(parts, target, client, Mode::Suffixed, rules, content))
+    }
+
+    /// The target, if the host is one of the sites served under their own name.
+    fn site_target(
+        &self,
+        authority: &str,
+        tls: bool,
+        parts: &request::Parts,
+    ) -> Result<Option<Target>, Failure> {
+        if self.sites.is_empty() {
+            return Ok(None);
+        }
+        let (host, port) = plain(authority, tls)?;
+        let Some(site) = self.sites.get(&host).cloned() else { return Ok(None) };
+        let scheme = if tls { Scheme::Https } else { Scheme::Http };
+        let path = match parts.uri.path() {
+            // The server as a whole (RFC 9110, section 9.3.7); never looked up.
+            "*" if parts.method == Method::OPTIONS => PathAndQuery::from_static("*"),
+            _ => path(parts)?,
+        };
+        Ok(Some(Target { site: Some(site), scheme, host, port, path }))
+    }
+
+    fn admit_to_site(
+        &self,
+        parts: request::Parts,
+        target: Target,
+        tls: bool,
+        content: bool,
+    ) -> Result<Admitted, Failure> {
+        self.check_loop(&parts.headers)?;
+        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+            let detail = "neither tunnels nor echoes are served";
+            let denied = Failure::new(Reason::HttpRequestDenied, detail);
+            return Err(denied.with_status(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        let length = length.and_then(|text| text.parse::<u64>().ok());
+        if length.is_some_and(|length| length > MAX_REQUEST_BODY) {
+            let detail = format!("the content is longer than {MAX_REQUEST_BODY} octets");
+            return Err(bad(detail).with_status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        let client = Some(Client { tls, port: target.port });
+        let rules = Rules::site(&self.cache);
+        Ok(asked(parts, target, client, Mode::Site { tls }, rules, content))
+    }
+
+    fn check_loop(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        if self.signature.loops(headers) {
+            let cdn_loop = &CDN_LOOP;
+            let detail = format!("the request has come back: {cdn_loop} names this network");
+            return Err(Failure::new(Reason::ProxyLoopDetected, detail));
+        }
+        Ok(())
+    }
+}
+
+fn asked(
+    parts: request::Parts,
+    target: Target,
+    client: Option<Client>,
+    mode: Mode,
+    rules: Rules,
+    content: bool,
+) -> Admitted {
+    let told = RequestDirectives::read(&parts.headers);
+    let (headers, selecting) = cleaned(parts.headers, mode);
+    let (method, uri) = (parts.method, target.to_string().into());
+    let asked = Asked {
+        method,
+        uri,
+        target,
+        headers,
+        selecting,
+        client,
+        told,
+        mode,
+        rules,
+        content,
+        early: None,
+    };
+    Admitted::Site(Box::new(asked))
+}
+
+fn not_allowed() -> Failure {
+    let detail = "only GET and HEAD are served; other methods change things at a site";
+    let denied = Failure::new(Reason::HttpRequestDenied, detail);
+    denied.with_status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+fn path(parts: &request::Parts) -> Result<PathAndQuery, Failure> {
+    match parts.uri.path_and_query() {
+        Some(path) if path.as_str().starts_with('/') => Ok(path.clone()),
+        None if parts.uri.scheme().is_some() => Ok(PathAndQuery::from_static("/")),
+        _ => Err(bad("the request target is not a path")),
     }
 }
 
@@ -118,7 +234,7 @@ fn peers_target(
         }
         None => (authority, None),
     };
-    Ok(Target { scheme, host: host.to_owned(), port, path })
+    Ok(Target { site: None, scheme, host: host.to_owned(), port, path })
 }
 
 /// The host that is asked for: the absolute form's, else the one Host field (RFC 9112, section 3.2).
@@ -151,12 +267,9 @@ fn check_size(parts: &request::Parts) -> Result<(), Failure> {
 }
 
 /// Content in GET has no meaning and may be a smuggled request (RFC 9110, section 9.3.1).
-fn check_no_content(headers: &HeaderMap) -> Result<(), Failure> {
+fn has_content(headers: &HeaderMap) -> bool {
     let empty = headers.get_all(CONTENT_LENGTH).iter().all(|length| length.as_bytes() == b"0");
-    if !empty || headers.contains_key(TRANSFER_ENCODING) {
-        return Err(bad("a GET or HEAD request with content is not served"));
-    }
-    Ok(())
+    !empty || headers.contains_key(TRANSFER_ENCODING)
 }
 
 fn bad(detail: impl Into<std::borrow::Cow<'static, str>>) -> Failure {

@@ -1,5 +1,6 @@
 //! The body of a response to a client or a peer, from wherever it comes, counted as it goes.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -33,6 +34,11 @@ enum Content {
         pieces: Pieces,
         left: Option<u64>,
     },
+    /// One after the other, so many octets in all.
+    Parts {
+        parts: VecDeque<ResponseBody>,
+        left: u64,
+    },
 }
 
 /// A response body. An error in it breaks the connection, so that a client never takes a part for the whole.
@@ -63,6 +69,12 @@ impl ResponseBody {
 
     pub(crate) fn stored(stored: Arc<Stored>, at: u64, end: u64) -> Self {
         Self::new(Content::Stored { stored, at, end })
+    }
+
+    /// Several, one after the other; each knows its length.
+    pub(crate) fn parts(parts: VecDeque<Self>) -> Self {
+        let left = parts.iter().filter_map(|part| part.size_hint().exact()).sum();
+        Self::new(Content::Parts { parts, left })
     }
 
     /// From a flight; `length` is that of the octets to come, where it is known.
@@ -137,6 +149,20 @@ impl Body for ResponseBody {
                 *at += piece.as_ref().map_or(0, |piece| piece.len() as u64);
                 piece.map(Ok)
             }
+            Content::Parts { parts, left } => loop {
+                let Some(part) = parts.front_mut() else { break None };
+                match Pin::new(part).poll_frame(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(None) => {
+                        parts.pop_front();
+                    }
+                    Poll::Ready(Some(frame)) => {
+                        let data = frame.map(|frame| frame.into_data().unwrap_or_default());
+                        *left = left.saturating_sub(data.as_ref().map_or(0, |d| d.len() as u64));
+                        break Some(data);
+                    }
+                }
+            },
             Content::Pieces { pieces, left } => {
                 let Poll::Ready(piece) = pieces.as_mut().poll_next(context) else {
                     // Not the client's fault.
@@ -167,6 +193,7 @@ impl Body for ResponseBody {
             Content::Text(text) => text.is_empty(),
             Content::Stored { at, end, .. } => at >= end,
             Content::Pieces { .. } => false,
+            Content::Parts { left, .. } => *left == 0,
         }
     }
 
@@ -177,6 +204,7 @@ impl Body for ResponseBody {
             Content::Stored { at, end, .. } => SizeHint::with_exact(end - at),
             Content::Pieces { left: Some(left), .. } => SizeHint::with_exact(*left),
             Content::Pieces { left: None, .. } => SizeHint::default(),
+            Content::Parts { left, .. } => SizeHint::with_exact(*left),
         }
     }
 }

@@ -5,10 +5,11 @@ use http::header::{
 };
 use http::{HeaderValue, StatusCode};
 
+use crate::limits::MAX_RANGES;
 use crate::policy::date;
 
 /// What of a response the client is to get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Selected {
     /// All of it.
     Full,
@@ -16,6 +17,8 @@ pub(crate) enum Selected {
     NotModified,
     /// 206: the octets from the first up to, and without, the second.
     Range(u64, u64),
+    /// 206 in parts, each as above.
+    Ranges(Vec<(u64, u64)>),
     /// 416, of a body of this length.
     Unsatisfiable(u64),
 }
@@ -52,7 +55,10 @@ fn is_held(request: &HeaderMap, response: &HeaderMap) -> bool {
         return any_tag(request, response);
     }
     let since = date(request, IF_MODIFIED_SINCE);
-    since.zip(date(response, LAST_MODIFIED)).is_some_and(|(since, modified)| modified <= since)
+    // What does not say when it was modified was at the latest when it was made (RFC 9111, section 4.3.2).
+    let modified = date(response, LAST_MODIFIED)
+        .or_else(|| date(response, DATE).filter(|_| !response.contains_key(LAST_MODIFIED)));
+    since.zip(modified).is_some_and(|(since, modified)| modified <= since)
 }
 
 /// If-Range holds: the same strong tag, or the very date, if that is strong (RFC 9110, section 13.1.5).
@@ -109,12 +115,42 @@ fn weak(a: &[u8], b: &[u8]) -> bool {
     opaque(a) == opaque(b)
 }
 
-/// One range of octets. Several are answered with the whole, as RFC 9110, section 14.2, allows;
-/// what is no valid range is ignored.
+/// Ranges of octets. What is no valid set of them is ignored; so are more than are served, or such as
+/// overlap or go back, which only an attack asks for (RFC 9110, section 14.2).
 fn range_of(value: &HeaderValue, length: u64) -> Selected {
+    let Some((unit, set)) = value.to_str().ok().and_then(|text| text.split_once('=')) else {
+        return Selected::Full;
+    };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return Selected::Full;
+    }
+    let mut ranges = Vec::new();
+    let mut count = 0;
+    for spec in set.split(',').map(str::trim).filter(|spec| !spec.is_empty()) {
+        count += 1;
+        match one_range(spec, length) {
+            _ if count > MAX_RANGES => return Selected::Full,
+            Selected::Range(first, end) => {
+                if ranges.last().is_some_and(|(_, before)| *before > first) {
+                    return Selected::Full;
+                }
+                ranges.push((first, end));
+            }
+            Selected::Unsatisfiable(_) => {}
+            _ => return Selected::Full,
+        }
+    }
+    match ranges[..] {
+        [] if count > 0 => Selected::Unsatisfiable(length),
+        [] => Selected::Full,
+        [(first, end)] => Selected::Range(first, end),
+        _ => Selected::Ranges(ranges),
+    }
+}
+
+fn one_range(spec: &str, length: u64) -> Selected {
     let parse = || {
-        let (unit, spec) = value.to_str().ok()?.split_once('=')?;
-        let (first, last) = spec.trim().split_once('-')?;
+        let (first, last) = spec.split_once('-')?;
         let number = |text: &str| match text {
             "" => Some(None),
             digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
@@ -122,8 +158,7 @@ fn range_of(value: &HeaderValue, length: u64) -> Selected {
             }
             _ => None,
         };
-        let bounds = (number(first.trim())?, number(last.trim())?);
-        unit.trim().eq_ignore_ascii_case("bytes").then_some(bounds)
+        Some((number(first.trim())?, number(last.trim())?))
     };
     match parse() {
         Some((Some(first), Some(last))) if first > last => Selected::Full,
@@ -189,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn without_last_modified_the_date_counts() {
+        let response = headers(&[("date", "Sun, 09 Sep 2001 01:46:50 GMT")]);
+        let asked = |since| {
+            let request = headers(&[("if-modified-since", since)]);
+            select(&request, true, StatusCode::OK, &response, None)
+        };
+        assert_eq!(asked("Sun, 09 Sep 2001 01:46:50 GMT"), Selected::NotModified);
+        assert_eq!(asked("Sun, 09 Sep 2001 01:46:49 GMT"), Selected::Full);
+    }
+
+    #[test]
     fn only_what_is_strong_names_the_very_octets() {
         let modified = ("last-modified", "Sun, 09 Sep 2001 01:46:40 GMT");
         let check = |lines: &[(&'static str, &str)], expect: Option<&str>| {
@@ -206,7 +252,7 @@ mod tests {
 
     #[test]
     fn ranges() {
-        use Selected::{Full, Range, Unsatisfiable};
+        use Selected::{Full, Range, Ranges, Unsatisfiable};
         let check = |range, expect| check(&[("range", range)], expect);
         check("bytes=0-0", Range(0, 1));
         check("Bytes=10-", Range(10, 100));
@@ -221,7 +267,19 @@ mod tests {
         check("bytes=a-b", Full);
         check("bytes=+1-2", Full);
         check("lines=0-1", Full);
-        check("bytes=0-1,5-6", Full);
+        check("bytes=0-1,5-6", Ranges(vec![(0, 2), (5, 7)]));
+        check("bytes=0-1, 500-, -1", Ranges(vec![(0, 2), (99, 100)]));
+        check("bytes=0-1,500-", Range(0, 2));
+        check("bytes=500-,600-", Unsatisfiable(100));
+        check("bytes=0-9,5-6", Full);
+        check("bytes=5-6,0-1", Full);
+        check("bytes=0-1,x", Full);
+        check("bytes=,", Full);
+        let many: Vec<_> = (0..=MAX_RANGES).map(|n| format!("{n}-{n}")).collect();
+        let many = format!("bytes={}", many.join(","));
+        let response = headers(&[("etag", "\"a\"")]);
+        let request = headers(&[("range", &many)]);
+        assert_eq!(select(&request, true, StatusCode::OK, &response, Some(100)), Full);
     }
 
     #[test]

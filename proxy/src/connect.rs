@@ -80,6 +80,12 @@ impl Connector {
 
     /// The addresses of a name that may be connected to; at least one.
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+        if let Ok(ip) = host.trim_matches(['[', ']']).parse() {
+            let addr = SocketAddr::new(ip, port);
+            let detail = || format!("{host} is an address that is not proxied");
+            let refused = || Failure::new(Reason::DestinationIpProhibited, detail());
+            return self.guard.allows(addr).then(|| vec![addr]).ok_or_else(refused);
+        }
         // A final dot keeps the search list of the system out of it.
         let found = self.resolver.lookup_ip(format!("{host}.")).await;
         let found = found.map_err(|error| dns_failure(host, &error))?;
@@ -120,9 +126,10 @@ impl Connector {
     }
 
     async fn encrypt(&self, host: &str, tcp: TcpStream) -> Result<Layer, Failure> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            Failure::new(Reason::TlsProtocolError, format!("{host} is no name for TLS"))
-        })?;
+        let name =
+            ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|_| {
+                Failure::new(Reason::TlsProtocolError, format!("{host} is no name for TLS"))
+            })?;
         match TlsConnector::from(self.tls.clone()).connect(name, tcp).await {
             Ok(tls) => Ok(Layer::Tls(Box::new(tls))),
             Err(error) => Err(tls_failure(host, &error)),

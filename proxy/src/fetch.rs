@@ -3,20 +3,26 @@
 use std::sync::Arc;
 
 use coralline_overlay::Key;
-use http::header::{AGE, ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use http::header::{AGE, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 
 use crate::Proxy;
+use crate::admit::Asked;
 use crate::announce::{Announcement, Located};
 use crate::clock;
-use crate::fields::{CACHE_STATUS, freshen, kept};
+use crate::fields::{CACHE_STATUS, Mode, kept};
 use crate::flight::{Arriving, Begin, Flight, Stage};
 use crate::flights::Landing;
+use crate::interim::Early;
 use crate::limits::MAX_PEER_LIFETIME;
-use crate::message::{Head, Source, Stored, Variant};
-use crate::policy::{Freshness, NoStore, storable, vary};
+use crate::message::{Head, Source, Stored};
+use crate::policy::{
+    Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
+    preconditions, storable, vary,
+};
 use crate::reason::{Failure, Reason};
+use crate::store::Change;
 use crate::target::Target;
 use crate::upstream::Upstream;
 
@@ -28,6 +34,28 @@ pub(crate) struct Job {
     pub(crate) headers: HeaderMap,
     /// A copy that is no longer fresh: to be validated, or to stand in for a failing origin.
     pub(crate) stale: Option<Arc<Stored>>,
+    pub(crate) mode: Mode,
+    pub(crate) rules: Rules,
+    /// The index and peers may be asked: nobody insists on the origin. A site's responses stay on the
+    /// node that is told of their changes.
+    shared: bool,
+    /// Who began it hears what the origin says before its response.
+    early: Option<Early>,
+}
+
+impl Job {
+    pub(crate) fn of(asked: &Asked, stale: Option<Arc<Stored>>) -> Self {
+        Self {
+            target: asked.target.clone(),
+            uri: asked.uri.clone(),
+            headers: asked.headers.clone(),
+            stale,
+            mode: asked.mode,
+            rules: asked.rules,
+            shared: asked.target.site.is_none() && !asked.told.no_cache,
+            early: asked.early.clone(),
+        }
+    }
 }
 
 impl Proxy {
@@ -39,7 +67,12 @@ impl Proxy {
         leader: oneshot::Sender<Upstream>,
     ) {
         let key = Key::of_name(job.uri.as_bytes());
-        let (announcement, located) = Announcement::locate(&self.index, key, &self.closing).await;
+        let (announcement, located) = if job.shared {
+            let (told, located) = Announcement::locate(&self.index, key, &self.closing).await;
+            (Some(told), located)
+        } else {
+            (None, Located::Unknown)
+        };
         let upstream = match self.obtain(&landing.flight, &job, located).await {
             Ok(upstream) => upstream,
             Err(failure) => {
@@ -48,8 +81,10 @@ impl Proxy {
                 return landing.begin_and_close(stand_in.unwrap_or(Begin::Failed(failure)));
             }
         };
-        if let Some(begin) = self.answered_at_once(&job, &upstream) {
-            if let Begin::Stored(stored, Source::Origin, _) = &begin {
+        if let Some(begin) = self.answered_at_once(&landing, &job, &upstream) {
+            if let (Some(announcement), Begin::Stored(stored, Source::Origin, _)) =
+                (announcement, &begin)
+            {
                 announcement.whole(stored.clone());
             }
             return landing.begin_and_close(begin);
@@ -60,7 +95,10 @@ impl Proxy {
                 self.receive(landing, &job, arriving, upstream.body, announcement).await;
             }
             Err(reason) => {
-                self.unshared.insert(job.uri.clone(), reason);
+                // That one client showed credentials says nothing about the others.
+                if reason != NoStore::Authorization {
+                    self.unshared.insert(job.uri.clone(), reason);
+                }
                 landing.begin_and_close(Begin::Pass(reason));
                 // The leader may have gone; then nobody wants it.
                 let _ = leader.send(upstream);
@@ -76,7 +114,7 @@ impl Proxy {
         located: Located,
     ) -> Result<Upstream, Failure> {
         let mut headers = job.headers.clone();
-        self.signature.sign(&mut headers);
+        self.signature.sign(&mut headers, job.mode);
         if let Located::Held(holders, level) = located {
             flight.set_stage(Stage::Peer);
             let good = |upstream: &Upstream| self.arriving(job, upstream).is_ok();
@@ -87,32 +125,35 @@ impl Proxy {
             }
         }
         flight.set_stage(Stage::Origin);
-        if let Some(stale) = &job.stale {
-            let stored = &stale.head.headers;
-            for (validator, precondition) in
-                [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)]
-            {
-                if let Some(value) = stored.get(validator) {
-                    headers.insert(precondition, value.clone());
-                }
-            }
+        let early = job.early.as_ref();
+        let Some(stale) = &job.stale else {
+            return self.origin.ask(&Method::GET, &job.target, &headers, early).await;
+        };
+        let mut conditional = headers.clone();
+        conditional.extend(preconditions(&stale.head.headers));
+        let upstream = self.origin.ask(&Method::GET, &job.target, &conditional, early).await?;
+        let about_another = upstream.head.status == StatusCode::NOT_MODIFIED
+            && identifies(&upstream.head.headers, &stale.head.headers) == Identified::Not;
+        if about_another {
+            // It says that something is unchanged which is not held.
+            return self.origin.ask(&Method::GET, &job.target, &headers, early).await;
         }
-        self.origin.ask(&Method::GET, &job.target, &headers).await
+        Ok(upstream)
     }
 
     /// A stale copy in place of a failing origin (RFC 5861, section 4), where it may.
     pub(crate) fn stand_in(&self, stale: &Arc<Stored>) -> Option<Begin> {
-        let may = stale.freshness.may_stand_in(clock::now(), self.cache.stale_if_error);
+        let may = stale.freshness.may_stand_in(clock::now());
         may.then(|| Begin::Stored(stale.clone(), Source::Local, None))
     }
 
     /// What needs no body: the stored copy was validated, or is better than the error that came.
     /// Nothing: what came is to be passed on.
-    fn answered_at_once(&self, job: &Job, upstream: &Upstream) -> Option<Begin> {
+    fn answered_at_once(&self, landing: &Landing, job: &Job, upstream: &Upstream) -> Option<Begin> {
         let status = upstream.head.status;
         match &job.stale {
             Some(stale) if status == StatusCode::NOT_MODIFIED => {
-                Some(self.validated(job, stale, upstream))
+                Some(self.validated(landing, job, stale, upstream))
             }
             None if status == StatusCode::NOT_MODIFIED => {
                 let detail = "the origin answered 304 to a request without a condition";
@@ -123,20 +164,37 @@ impl Proxy {
         }
     }
 
-    /// RFC 9111, section 4.3.4: the stored copy with the fields of the 304.
-    fn validated(&self, job: &Job, stale: &Stored, upstream: &Upstream) -> Begin {
-        let head = Head {
-            headers: freshen(&stale.head.headers, &kept(upstream.head.headers.clone())),
-            ..stale.head.clone()
+    /// RFC 9111, section 4.3.4: the stored copy with the fields of the 304, and with it the other variants
+    /// that are the same octets.
+    fn validated(
+        &self,
+        landing: &Landing,
+        job: &Job,
+        stale: &Stored,
+        upstream: &Upstream,
+    ) -> Begin {
+        let update = kept(upstream.head.headers.clone(), job.mode);
+        let freshened = |stored: &Stored| {
+            let headers = freshen(&stored.head.headers, &update);
+            let mut said = headers.clone();
+            said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
+            let status = stored.head.status;
+            storable(&job.headers, status, &said, upstream.times, &job.rules)
+                .map(|freshness| stored.updated(headers, freshness))
         };
-        let mut said = head.headers.clone();
-        said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
-        match storable(&job.headers, head.status, &said, upstream.times, &self.cache) {
-            Ok(freshness) => {
-                let (variant, body) = (stale.variant.clone(), stale.body.clone());
-                let stored = Stored::new(head, variant, freshness, body, stale.index_key);
+        match freshened(stale) {
+            Ok(stored) => {
                 let stored = Arc::new(stored);
-                self.store.insert(&job.uri, stored.clone());
+                landing.keep(|| {
+                    self.store.update(&job.uri, |other| {
+                        let same = identifies(&update, &other.head.headers);
+                        match (same, freshened(other)) {
+                            (Identified::Strongly, Ok(new)) => Change::Replace(new),
+                            _ => Change::Keep,
+                        }
+                    });
+                    self.store.insert(&job.uri, stored.clone());
+                });
                 Begin::Stored(stored, Source::Origin, Some(StatusCode::NOT_MODIFIED))
             }
             Err(reason) => {
@@ -151,13 +209,18 @@ impl Proxy {
     /// Decides whether what comes is for all.
     fn arriving(&self, job: &Job, upstream: &Upstream) -> Result<Arc<Arriving>, NoStore> {
         let Upstream { head, times, source, .. } = upstream;
-        let freshness = storable(&job.headers, head.status, &head.headers, *times, &self.cache)?;
+        let freshness = storable(&job.headers, head.status, &head.headers, *times, &job.rules)?;
         let length = hyper::body::Body::size_hint(&upstream.body).exact();
         if length.is_some_and(|length| length > self.store.largest()) {
             return Err(NoStore::TooLarge);
         }
-        let names = vary(&head.headers).ok_or(NoStore::Vary)?;
-        let mut headers = kept(head.headers.clone());
+        let mut names = vary(&head.headers).ok_or(NoStore::Vary)?;
+        if names.is_empty() {
+            names = self.store.selecting(&job.uri, times.response);
+        }
+        let mut headers = kept(head.headers.clone(), job.mode);
+        let withheld = withhold(&mut headers);
+        let variant = Variant::of(names, &job.headers, &headers);
         let (mut via_peer, mut lifetime) = (Vec::new(), freshness.lifetime);
         if matches!(source, Source::Peer(_)) {
             lifetime = lifetime.min(freshness.initial_age + MAX_PEER_LIFETIME);
@@ -171,9 +234,10 @@ impl Proxy {
         }
         Ok(Arc::new(Arriving {
             head: Head { status: head.status, headers, length },
-            variant: Variant::of(names, &job.headers),
+            variant,
             freshness: Freshness { lifetime, ..freshness },
             source: *source,
+            withheld,
             via_peer,
         }))
     }
@@ -185,9 +249,11 @@ impl Proxy {
         job: &Job,
         arriving: Arc<Arriving>,
         body: hyper::body::Incoming,
-        announcement: Announcement,
+        announcement: Option<Announcement>,
     ) {
-        announcement.receiving(arriving.head.length);
+        if let Some(announcement) = &announcement {
+            announcement.receiving(arriving.head.length);
+        }
         let flight = landing.flight.clone();
         if let Err(failure) = self.pump(&landing, job, &arriving, body).await {
             self.metrics.count_error(failure.reason);
@@ -201,8 +267,25 @@ impl Proxy {
         // Its announcement is under way; and it is stored before the flight leaves the table, so that
         // nobody falls in between.
         stored.due_for_announcement(clock::now());
-        self.store.insert(&job.uri, stored.clone());
+        if !landing.keep(|| self.store.insert(&job.uri, stored.clone())) {
+            return flight.land(None);
+        }
         flight.land(Some(stored.clone()));
-        announcement.whole(stored);
+        if let Some(announcement) = announcement {
+            announcement.whole(stored);
+        }
     }
+}
+
+/// Takes off the fields that `no-cache` and `private` name (RFC 9111, sections 5.2.2.4 and 5.2.2.7).
+fn withhold(headers: &mut HeaderMap) -> HeaderMap {
+    let told = ResponseDirectives::read(headers);
+    let mut withheld = HeaderMap::new();
+    for name in told.withheld() {
+        headers.get_all(name).iter().for_each(|value| {
+            withheld.append(name, value.clone());
+        });
+        headers.remove(name);
+    }
+    withheld
 }

@@ -7,7 +7,7 @@ use http::header::{
     USER_AGENT, VIA, WWW_AUTHENTICATE,
 };
 
-use crate::directives::split_list;
+use crate::policy::split_list;
 
 /// RFC 8586.
 pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
@@ -50,6 +50,13 @@ const PERSONAL: [HeaderName; 15] = [
     HOST,
     CONTENT_LENGTH,
 ];
+
+/// How the client's connection is framed, which is not the origin's affair.
+const OF_THE_CONNECTION: [HeaderName; 4] =
+    [HOST, CONTENT_LENGTH, EXPECT, HeaderName::from_static("http2-settings")];
+
+/// Tells the origin of a site how its client came.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Families of fields that origins act on and do not name in Vary, by their first letters: method and URL
 /// overrides, forged addresses, what a browser says of itself. One such field would poison the copy of all.
@@ -97,16 +104,30 @@ impl Signature {
     }
 
     /// Puts on what every request to an origin or a peer carries.
-    pub(crate) fn sign(&self, headers: &mut HeaderMap) {
-        headers.insert(USER_AGENT, self.user_agent.clone());
+    pub(crate) fn sign(&self, headers: &mut HeaderMap, mode: Mode) {
+        if mode == Mode::Suffixed {
+            headers.insert(USER_AGENT, self.user_agent.clone());
+        }
         append_member(headers, VIA, &format!("1.1 {}", self.name));
         append_member(headers, CDN_LOOP, &self.cdn_id);
     }
 }
 
+/// Whose name is asked for: what is carried for it follows from that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A suffixed name: read only, for everybody alike.
+    Suffixed,
+    /// A site under its own name: cookies and credentials are its own.
+    Site {
+        /// The client came by https.
+        tls: bool,
+    },
+}
+
 /// A client's fields, cleaned before anything is decided by them: what the cache judges by is what the
 /// origin will see. The second map has the preconditions and ranges, which are the client's own affair.
-pub(crate) fn cleaned(mut client: HeaderMap) -> (HeaderMap, HeaderMap) {
+pub(crate) fn cleaned(mut client: HeaderMap, mode: Mode) -> (HeaderMap, HeaderMap) {
     remove_hop_by_hop(&mut client);
     let mut selecting = HeaderMap::new();
     for name in SELECTING {
@@ -114,6 +135,15 @@ pub(crate) fn cleaned(mut client: HeaderMap) -> (HeaderMap, HeaderMap) {
             selecting.append(&name, value.clone());
         });
         client.remove(&name);
+    }
+    if let Mode::Site { tls } = mode {
+        OF_THE_CONNECTION.iter().for_each(|name| {
+            client.remove(name);
+        });
+        join_cookies(&mut client);
+        let proto = HeaderValue::from_static(if tls { "https" } else { "http" });
+        client.insert(FORWARDED_PROTO, proto);
+        return (client, selecting);
     }
     let unkeyed = |name: &&HeaderName| UNKEYED.iter().any(|start| name.as_str().starts_with(start));
     let unkeyed: Vec<_> = client.keys().filter(unkeyed).cloned().collect();
@@ -123,12 +153,24 @@ pub(crate) fn cleaned(mut client: HeaderMap) -> (HeaderMap, HeaderMap) {
     (client, selecting)
 }
 
+/// HTTP/2 may split a cookie into lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 /// The end-to-end fields of a response that are kept and passed on. Age is counted apart, and so is the length.
-pub(crate) fn kept(mut response: HeaderMap) -> HeaderMap {
+pub(crate) fn kept(mut response: HeaderMap, mode: Mode) -> HeaderMap {
     remove_hop_by_hop(&mut response);
-    OF_THE_NAME.iter().for_each(|name| {
-        response.remove(name);
-    });
+    if mode == Mode::Suffixed {
+        OF_THE_NAME.iter().for_each(|name| {
+            response.remove(name);
+        });
+    }
     response.remove(AGE);
     response.remove(CONTENT_LENGTH);
     // Ranges are served here, whatever the origin does.
@@ -151,25 +193,19 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     });
 }
 
+/// The members of all lines of a list field.
+pub(crate) fn split_tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).flat_map(split_list)
+}
+
 /// Adds a member to a list field as a line of its own, after those that are there.
 pub(crate) fn append_member(headers: &mut HeaderMap, name: HeaderName, member: &str) {
     if let Ok(value) = HeaderValue::from_str(member) {
         headers.append(name, value);
     }
-}
-
-/// Puts the fields of a 304 over the stored ones (RFC 9111, section 3.2): all but those of the connection,
-/// which are off already, and those that describe the stored body.
-pub(crate) fn freshen(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
-    let mut headers = stored.clone();
-    let of_the_body = ["content-encoding", "content-type", "content-range", "content-length"];
-    for name in update.keys().filter(|name| !of_the_body.contains(&name.as_str())) {
-        headers.remove(name);
-        for value in update.get_all(name) {
-            headers.append(name, value.clone());
-        }
-    }
-    headers
 }
 
 #[cfg(test)]
@@ -223,10 +259,10 @@ mod tests {
             ("via", "1.1 first"),
             ("cdn-loop", "other"),
         ]);
-        let (mut onward, selecting) = cleaned(client);
+        let (mut onward, selecting) = cleaned(client, Mode::Suffixed);
         assert_eq!(names(&onward), ["accept-language", "cdn-loop", "foo", "via"]);
         assert_eq!(names(&selecting), ["if-none-match", "range"]);
-        signature().sign(&mut onward);
+        signature().sign(&mut onward, Mode::Suffixed);
         assert_eq!(names(&onward), ["accept-language", "cdn-loop", "foo", "user-agent", "via"]);
         let via: Vec<_> = onward.get_all(VIA).iter().collect();
         assert_eq!(via, ["1.1 first", "1.1 coralline-1a2b"]);
@@ -243,35 +279,54 @@ mod tests {
         check(&[("cdn-loop", "other"), ("cdn-loop", "cdn.localhost")], true);
         check(&[("cdn-loop", "cdn.localhost.example")], false);
         let mut own = HeaderMap::new();
-        signature().sign(&mut own);
+        signature().sign(&mut own, Mode::Suffixed);
         assert!(signature().loops(&own));
     }
 
     #[test]
-    fn a_response_is_kept_without_what_is_not_for_all() {
-        let kept = kept(headers(&[
-            ("connection", "x-hop"),
-            ("x-hop", "1"),
-            ("set-cookie", "a=b"),
-            ("strict-transport-security", "max-age=1"),
-            ("alt-svc", "h3"),
-            ("age", "7"),
-            ("content-length", "7"),
-            ("content-type", "text/plain"),
-            ("cache-status", "other; hit"),
-        ]));
-        let names: Vec<_> = kept.keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["content-type", "cache-status"]);
+    fn a_site_gets_what_its_clients_send() {
+        let client = headers(&[
+            ("host", "www.example.org"),
+            ("connection", "hop"),
+            ("hop", "1"),
+            ("expect", "100-continue"),
+            ("cookie", "a=b"),
+            ("cookie", "c=d"),
+            ("authorization", "Basic x"),
+            ("user-agent", "curl"),
+            ("x-forwarded-proto", "forged"),
+            ("if-match", "*"),
+        ]);
+        let (mut onward, selecting) = cleaned(client, Mode::Site { tls: true });
+        signature().sign(&mut onward, Mode::Site { tls: true });
+        let expect =
+            ["authorization", "cdn-loop", "cookie", "user-agent", "via", "x-forwarded-proto"];
+        assert_eq!(names(&onward), expect);
+        assert_eq!(names(&selecting), ["if-match"]);
+        assert_eq!(onward["cookie"], "a=b; c=d");
+        assert_eq!(
+            (&onward["user-agent"], &onward["x-forwarded-proto"]),
+            (&"curl".parse().unwrap(), &"https".parse().unwrap())
+        );
     }
 
     #[test]
-    fn a_304_updates_all_but_what_describes_the_body() {
-        let stored =
-            headers(&[("etag", "\"a\""), ("content-type", "text/a"), ("x", "1"), ("x", "2")]);
-        let update =
-            headers(&[("etag", "\"a\""), ("content-type", "text/b"), ("x", "3"), ("y", "4")]);
-        let expect =
-            headers(&[("content-type", "text/a"), ("etag", "\"a\""), ("x", "3"), ("y", "4")]);
-        assert_eq!(freshen(&stored, &update), expect);
+    fn a_response_is_kept_without_what_is_not_for_all() {
+        let kept = kept(
+            headers(&[
+                ("connection", "x-hop"),
+                ("x-hop", "1"),
+                ("set-cookie", "a=b"),
+                ("strict-transport-security", "max-age=1"),
+                ("alt-svc", "h3"),
+                ("age", "7"),
+                ("content-length", "7"),
+                ("content-type", "text/plain"),
+                ("cache-status", "other; hit"),
+            ]),
+            Mode::Suffixed,
+        );
+        let names: Vec<_> = kept.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["content-type", "cache-status"]);
     }
 }

@@ -7,16 +7,19 @@
 //! others up, late if it is alone.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
+use http::header::HeaderMap;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
+use crate::admit::Asked;
 use crate::budget::{Budget, Reservation};
 use crate::limits::{OVERFLOW_WINDOW, PIECE_OVERHEAD, READER_LAG, READER_STALL, SMALL_PIECE};
-use crate::message::{Chunks, Head, Source, Stored, Variant, part};
-use crate::policy::{Freshness, NoStore};
+use crate::message::{Chunks, Head, Source, Stored, part};
+use crate::policy::{Freshness, NoStore, Variant};
 use crate::reason::{Failure, Reason};
 
 /// How a flight begins for those who wait for it.
@@ -40,8 +43,19 @@ pub(crate) struct Arriving {
     pub(crate) variant: Variant,
     pub(crate) freshness: Freshness,
     pub(crate) source: Source,
+    /// Fields that only the first asker gets.
+    pub(crate) withheld: HeaderMap,
     /// Cache-Status members that a peer put on, for the first askers to see.
     pub(crate) via_peer: Vec<http::HeaderValue>,
+}
+
+impl Arriving {
+    /// It may answer a request that did not begin the fetch: it is what that selects, and it is fresh, as
+    /// what is stale needs a validation of its own.
+    pub(crate) fn is_for(&self, asked: &Asked) -> bool {
+        self.variant.suits(&asked.headers)
+            && self.freshness.remaining(self.freshness.received).is_some()
+    }
 }
 
 /// Where the receiving task stands before the head is here.
@@ -62,6 +76,8 @@ pub(crate) struct Flight {
     changed: watch::Sender<u64>,
     /// A reader went on, or left: there may be room.
     room: Notify,
+    /// What was asked for has changed since: what comes is not kept.
+    disowned: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -151,6 +167,7 @@ impl Flight {
             }),
             changed: watch::Sender::new(0),
             room: Notify::new(),
+            disowned: AtomicBool::new(false),
         })
     }
 
@@ -229,6 +246,14 @@ impl Flight {
             let slowest = state.readers.values().min().copied();
             state.readers.retain(|_, at| Some(*at) != slowest);
         });
+    }
+
+    pub(crate) fn disown(&self) {
+        self.disowned.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_disowned(&self) -> bool {
+        self.disowned.load(Ordering::Relaxed)
     }
 
     pub(crate) fn overflowed(&self) -> bool {

@@ -58,6 +58,33 @@ impl Flights {
         lock(&self.table).get(key).cloned()
     }
 
+    /// What is at `uri` has changed: who comes now does not join a fetch from before, and what such a fetch
+    /// brings is not kept. `forget` is done in the same step.
+    pub(crate) fn disown(&self, uri: &str, forget: impl FnOnce()) {
+        let of_uri = |key: &str| {
+            key.strip_prefix(uri).is_some_and(|rest| rest.is_empty() || rest.starts_with('\n'))
+        };
+        self.disown_all(uri, of_uri, forget);
+    }
+
+    /// The same for all whose keys begin with `origin`.
+    pub(crate) fn disown_origin(&self, origin: &str, forget: impl FnOnce()) {
+        self.disown_all(origin, |_| true, forget);
+    }
+
+    fn disown_all(&self, start: &str, which: impl Fn(&str) -> bool, forget: impl FnOnce()) {
+        let mut table = lock(&self.table);
+        let range = table.range(Arc::from(start)..).take_while(|(key, _)| key.starts_with(start));
+        let keys: Vec<_> =
+            range.filter(|(key, _)| which(key)).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            if let Some(flight) = table.remove(&key) {
+                flight.disown();
+            }
+        }
+        forget();
+    }
+
     /// How many there are, and the octets they hold.
     pub(crate) fn size(&self) -> (usize, u64) {
         (lock(&self.table).len(), self.budget.used())
@@ -88,6 +115,16 @@ impl Landing {
     pub(crate) fn begin_and_close(self, begin: Begin) {
         self.flight.begin(begin);
         self.close();
+    }
+
+    /// Keeps what the flight has brought, unless it was disowned.
+    pub(crate) fn keep(&self, insert: impl FnOnce()) -> bool {
+        let _table = lock(&self.table);
+        let own = !self.flight.is_disowned();
+        if own {
+            insert();
+        }
+        own
     }
 
     /// Takes the flight off the table, so that nobody joins any more.
@@ -139,6 +176,28 @@ mod tests {
         assert!(flights.board(&key("b.com", 0), || None).is_ok());
         drop(landings);
         assert!(flights.board(&key("a.com", 0), || None).is_ok());
+    }
+
+    #[test]
+    fn what_was_fetched_before_a_change_is_not_kept() {
+        let flights = flights();
+        let key = |text: &str| Arc::from(text);
+        let keys = ["//a.com/x", "//a.com/x\nfoo:1", "//a.com/xy", "//b.com/x"].map(key);
+        let board = |key: &Arc<str>| match flights.board(key, || None) {
+            Ok(Boarding::New(landing)) => landing,
+            _ => panic!("new"),
+        };
+        let landings: Vec<_> = keys.iter().map(&board).collect();
+        flights.disown("//a.com/x", || ());
+        let kept = |landings: &[Landing]| -> Vec<_> {
+            landings.iter().map(|landing| landing.keep(|| ())).collect()
+        };
+        assert_eq!(kept(&landings), [false, false, true, true]);
+        let after = board(&keys[0]);
+        drop(landings);
+        assert!(after.keep(|| ()) && flights.find(&keys[0]).is_some());
+        flights.disown_origin("//a.com/", || ());
+        assert!(!after.keep(|| ()));
     }
 
     #[test]

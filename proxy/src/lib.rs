@@ -42,17 +42,18 @@ mod budget;
 mod clock;
 mod conditional;
 mod connect;
-mod directives;
 mod fetch;
 mod fields;
 mod flight;
 mod flights;
 mod guard;
+mod interim;
 mod limits;
 mod message;
 mod metrics;
 mod origin;
 mod page;
+mod pass;
 mod peer;
 mod policy;
 mod pump;
@@ -65,9 +66,12 @@ mod scope;
 mod serve;
 mod store;
 mod target;
+mod tunnel;
+mod upload;
 mod upstream;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -76,6 +80,7 @@ use coralline_config::{Cache, Config, Suffix};
 use coralline_overlay::{Handle, Key, Level};
 use futures_util::stream::{self, StreamExt};
 use http::HeaderValue;
+use ipnet::IpNet;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -92,8 +97,8 @@ use crate::fields::Signature;
 use crate::flights::Flights;
 use crate::guard::Guard;
 use crate::limits::{
-    MAX_ORIGIN_CONNECTIONS, MAX_PASSING, MAX_PEER_CONNECTIONS, MAX_UNSHARED, MAX_WITHDRAWALS,
-    STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY, WITHDRAW_PARALLEL,
+    MAX_BACKGROUND, MAX_ORIGIN_CONNECTIONS, MAX_PASSING, MAX_PEER_CONNECTIONS, MAX_UNSHARED,
+    MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY, WITHDRAW_PARALLEL,
 };
 use crate::metrics::Metrics;
 use crate::origin::Origin;
@@ -101,6 +106,7 @@ use crate::peer::Peers;
 use crate::policy::NoStore;
 use crate::purge::{Force, Full, Purges};
 use crate::store::Store;
+use crate::target::{Scheme, Site};
 
 /// Why the proxy could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +179,10 @@ pub struct Proxy {
     /// URLs whose response was not for all, lately.
     unshared: moka::sync::Cache<Arc<str>, NoStore>,
     origin: Origin,
+    /// What is served under its own name, by host.
+    sites: BTreeMap<String, Arc<Site>>,
+    /// Places for validations that nobody waits for.
+    background: Arc<Semaphore>,
     peers: Peers,
     index: Handle,
     metrics: Metrics,
@@ -205,6 +215,8 @@ impl Proxy {
             timeout: config.origin.connect_timeout,
             places: Arc::new(Semaphore::new(MAX_ORIGIN_CONNECTIONS)),
         };
+        let named = Guard::new(EVERYWHERE.into(), own_addresses(config));
+        let site_connector = Connector { guard: named, ..connector.clone() };
         let response_timeout = config.origin.response_timeout;
         let (evicted, evictions) = mpsc::channel(MAX_WITHDRAWALS);
         let stored = config.cache.memory.0 / STORED_SHARE;
@@ -233,7 +245,14 @@ impl Proxy {
                 .max_capacity(MAX_UNSHARED)
                 .time_to_live(UNSHARED_MEMORY)
                 .build(),
-            origin: Origin::new(connector, response_timeout, metrics.origin_requests.clone()),
+            origin: Origin::new(
+                connector,
+                site_connector,
+                response_timeout,
+                metrics.origin_requests.clone(),
+            ),
+            sites: config.sites.iter().map(site).collect(),
+            background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
             peers: Peers::new(&index.local(), metrics.peers.clone()),
             index,
             metrics,
@@ -333,6 +352,18 @@ async fn withdraw_evicted(proxy: Weak<Proxy>, evictions: mpsc::Receiver<(String,
         }
     };
     evictions.for_each_concurrent(WITHDRAW_PARALLEL, withdraw).await;
+}
+
+/// The operator has named a site's origin: it may be anywhere but here.
+const EVERYWHERE: [IpNet; 2] = [
+    IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    IpNet::new_assert(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+];
+
+fn site(site: &coralline_config::Site) -> (String, Arc<Site>) {
+    let (scheme, authority) = site.origin.split_once("://").unwrap_or(("http", &site.origin));
+    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+    (site.host.clone(), Arc::new(Site { scheme, authority: authority.to_owned() }))
 }
 
 /// Tells an origin what asks, and whom to turn to.

@@ -6,6 +6,9 @@ use std::time::Duration;
 pub(crate) const MAX_URI: usize = 8 * 1024;
 /// Most octets of a request's header section; common servers allow 8 to 32 KiB.
 pub(crate) const MAX_REQUEST_HEAD: usize = 32 * 1024;
+/// Most octets of content that one request brings to a site. It is passed on as it comes and takes no memory;
+/// the bound is for the origin's sake.
+pub(crate) const MAX_REQUEST_BODY: u64 = 4 << 30;
 /// Read buffer of a client connection: room for a URL beyond what HTTP libraries can hold, so that it
 /// is told 414 and not 431.
 pub(crate) const REQUEST_BUFFER: usize = 96 * 1024;
@@ -87,6 +90,17 @@ pub(crate) const MAX_IDLE_PER_HOST: usize = 16;
 /// How long such a connection is kept.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long an origin that could not be connected to is left alone, at first; doubled with each failure after.
+pub(crate) const FAILING_MIN: Duration = Duration::from_secs(1);
+/// And at the longest: a dead origin costs its visitors one attempt in this time.
+pub(crate) const FAILING_MAX: Duration = Duration::from_secs(60);
+/// Failing origins remembered.
+pub(crate) const MAX_FAILING: u64 = 4096;
+/// How long an upgraded connection may be silent in both directions: above the minute at which chats ping.
+pub(crate) const TUNNEL_IDLE: Duration = Duration::from_secs(300);
+/// Buffer of an upgraded connection, for each direction.
+pub(crate) const TUNNEL_BUFFER: usize = 16 * 1024;
+
 /// Addresses of one name that are tried.
 pub(crate) const MAX_ADDRESSES: usize = 4;
 /// How long https is given when a plain http client named no port and https is tried first.
@@ -96,8 +110,25 @@ pub(crate) const MAX_SCHEMES: u64 = 16 * 1024;
 /// See [`MAX_SCHEMES`].
 pub(crate) const SCHEME_MEMORY: Duration = Duration::from_secs(600);
 
+/// Ranges of one request that are served in one response; a request for more gets the whole.
+pub(crate) const MAX_RANGES: usize = 16;
 /// Fields that a response may name in Vary and still be kept; more are a sign of one for each asker.
 pub(crate) const MAX_VARY_FIELDS: usize = 8;
+/// Variants of one resource that are kept; the one that came first goes when there are more.
+pub(crate) const MAX_VARIANTS: usize = 16;
+/// Cache groups of one response that are heeded (RFC 9875, section 2.1, asks for 32 at least).
+pub(crate) const MAX_GROUPS: usize = 64;
+/// Longest name of a cache group in octets (RFC 9875, section 2.1, asks for 32 at least).
+pub(crate) const MAX_GROUP_NAME: usize = 128;
+/// How soon after its last validation a suffixed page is validated again because a client reloads: a crowd
+/// that reloads costs its origin one request in this time.
+pub(crate) const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// Validations in the background at once, for copies that are used meanwhile; a copy for which there is no
+/// place is validated when the next client asks.
+pub(crate) const MAX_BACKGROUND: usize = 64;
+/// Most octets of interim responses that wait for one client; what is beyond is left out. A page's early
+/// hints take one or two KiB, and a socket's buffer has room for this.
+pub(crate) const MAX_INTERIM: usize = 16 * 1024;
 /// Requests that are passed to origins for one client each, at once; one more is told 503.
 pub(crate) const MAX_PASSING: usize = 512;
 /// URLs remembered as not for all, so that requests for them need not wait for each other, and how long.

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use coralline_overlay::{Key, Level};
-use http::header::HeaderMap;
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
+use http::header::{DATE, HeaderMap};
 
+use crate::admit::Asked;
 use crate::budget::{Budget, Reservation};
 use crate::limits::{ANNOUNCE_RETRY, ENTRY_OVERHEAD, PIECE_OVERHEAD};
-use crate::policy::{Freshness, variant};
+use crate::policy::{Freshness, Variant, date, groups};
 
 /// Where a response came from. The word is the same in Cache-Status, in metrics and on panels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,24 +49,6 @@ pub(crate) struct Head {
     pub(crate) length: Option<u64>,
 }
 
-/// What the response varies by, and what the request that led to it said.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Variant {
-    pub(crate) names: Vec<HeaderName>,
-    pub(crate) said: String,
-}
-
-impl Variant {
-    pub(crate) fn of(names: Vec<HeaderName>, request: &HeaderMap) -> Self {
-        let said = variant(&names, request);
-        Self { names, said }
-    }
-
-    pub(crate) fn suits(&self, request: &HeaderMap) -> bool {
-        self.names.is_empty() || variant(&self.names, request) == self.said
-    }
-}
-
 /// A whole response, in memory.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -73,6 +56,10 @@ pub(crate) struct Stored {
     pub(crate) variant: Variant,
     pub(crate) freshness: Freshness,
     pub(crate) body: Chunks,
+    /// When the origin made it: of several that suit a request, the latest counts.
+    pub(crate) date: SystemTime,
+    /// The groups that it belongs to.
+    pub(crate) groups: Box<[String]>,
     /// Where the index knows it.
     pub(crate) index_key: Key,
     /// When its pointer in the index runs out, in seconds since 1970; 0 for never announced.
@@ -90,8 +77,23 @@ impl Stored {
         index_key: Key,
     ) -> Self {
         let head = Head { length: Some(body.len()), ..head };
+        let date = date(&head.headers, DATE).unwrap_or(freshness.received);
+        let groups = groups(&head.headers).into();
         let (announced_until, pinned) = (AtomicU64::new(0), OnceLock::new());
-        Self { head, variant, freshness, body, index_key, announced_until, pinned }
+        Self { head, variant, freshness, body, date, groups, index_key, announced_until, pinned }
+    }
+
+    /// It may answer a request that waited for somebody else's (see `Arriving::is_for`); one that stands
+    /// in for a failing origin may in any case.
+    pub(crate) fn is_for(&self, asked: &Asked, source: Source) -> bool {
+        let fresh = self.freshness.remaining(self.freshness.received).is_some();
+        self.variant.suits(&asked.headers) && (fresh || source == Source::Local)
+    }
+
+    /// The same octets under other fields.
+    pub(crate) fn updated(&self, headers: HeaderMap, freshness: Freshness) -> Self {
+        let head = Head { headers, ..self.head.clone() };
+        Self::new(head, self.variant.clone(), freshness, self.body.clone(), self.index_key)
     }
 
     /// What it takes of the memory for stored bodies, in octets.

@@ -1,8 +1,9 @@
 //! Step 6: the origin.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use http::header::{HeaderMap, LOCATION};
+use http::header::{HOST, HeaderMap, HeaderValue, LOCATION};
 use http::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use moka::sync::Cache;
@@ -12,28 +13,46 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::connect::Connector;
 use crate::fields::remove_hop_by_hop;
-use crate::limits::{HTTPS_FIRST_TIMEOUT, MAX_SCHEMES, SCHEME_MEMORY};
+use crate::interim::Early;
+use crate::limits::{
+    FAILING_MAX, FAILING_MIN, HTTPS_FIRST_TIMEOUT, MAX_FAILING, MAX_SCHEMES, SCHEME_MEMORY,
+};
 use crate::message::Source;
 use crate::policy::Times;
 use crate::reason::{Failure, Reason};
 use crate::rewrite::upgrades_only;
-use crate::target::{Scheme, Target};
-use crate::upstream::{NoBody, Upstream, client_builder, failure};
+use crate::target::{Scheme, Site, Target};
+use crate::upload::Upload;
+use crate::upstream::{Upstream, client_builder, failure};
 
 /// Asks origins.
 pub(crate) struct Origin {
-    client: Client<Connector, NoBody>,
+    client: Client<Connector, Upload>,
     /// For https tried first, where patience would only delay http.
-    hasty: Client<Connector, NoBody>,
+    hasty: Client<Connector, Upload>,
+    /// For sites, whose origins the operator has named: they may be private. Its connections are its own.
+    sites: Client<Connector, Upload>,
     /// What an origin turned out to speak, where the client left it open.
     schemes: Cache<String, Scheme>,
+    /// Origins that could not be connected to, by scheme and authority.
+    failing: Cache<String, Arc<Failing>>,
     response_timeout: Duration,
     requests: IntCounter,
 }
 
+/// An origin that cannot be connected to.
+struct Failing {
+    failure: Failure,
+    /// It is left alone until then.
+    until: SystemTime,
+    pause: Duration,
+}
+
 impl Origin {
+    /// `sites` connects to the origins that the operator has named.
     pub(crate) fn new(
         connector: Connector,
+        sites: Connector,
         response_timeout: Duration,
         requests: IntCounter,
     ) -> Self {
@@ -44,7 +63,12 @@ impl Origin {
         Self {
             client: client_builder().build(connector),
             hasty: client_builder().build(hasty),
+            sites: client_builder().build(sites),
             schemes,
+            failing: Cache::builder()
+                .max_capacity(MAX_FAILING)
+                .time_to_live(FAILING_MAX * 2)
+                .build(),
             response_timeout,
             requests,
         }
@@ -59,13 +83,23 @@ impl Origin {
         method: &Method,
         target: &Target,
         headers: &HeaderMap,
+        early: Option<&Early>,
     ) -> Result<Upstream, Failure> {
+        if let Some(site) = &target.site {
+            let mut request = Request::new(Upload::default());
+            *request.method_mut() = method.clone();
+            *request.headers_mut() = headers.clone();
+            return self.forward(target, site, request, early).await;
+        }
         let (scheme, response) = match target.scheme {
-            Scheme::Any => self.ask_either(method, target, headers).await?,
-            scheme => (scheme, self.send(&self.client, method, scheme, target, headers).await?),
+            Scheme::Any => self.ask_either(method, target, headers, early).await?,
+            scheme => {
+                (scheme, self.send(&self.client, method, scheme, target, headers, early).await?)
+            }
         };
         if scheme == Scheme::Http && upgrades(&response, target) {
-            let upgraded = self.send(&self.client, method, Scheme::Https, target, headers).await?;
+            let upgraded =
+                self.send(&self.client, method, Scheme::Https, target, headers, early).await?;
             self.remember(target, Scheme::Https);
             return Ok(upgraded);
         }
@@ -78,22 +112,23 @@ impl Origin {
         method: &Method,
         target: &Target,
         headers: &HeaderMap,
+        early: Option<&Early>,
     ) -> Result<(Scheme, Upstream), Failure> {
         if let Some(scheme) = self.schemes.get(&target.host) {
-            let response = self.send(&self.client, method, scheme, target, headers).await;
+            let response = self.send(&self.client, method, scheme, target, headers, early).await;
             if response.as_ref().is_err_and(connecting) {
                 self.schemes.invalidate(&target.host);
             }
             return Ok((scheme, response?));
         }
-        match self.send(&self.hasty, method, Scheme::Https, target, headers).await {
+        match self.send(&self.hasty, method, Scheme::Https, target, headers, early).await {
             Ok(response) => {
                 self.remember(target, Scheme::Https);
                 Ok((Scheme::Https, response))
             }
             Err(failure) if connecting(&failure) => {
                 let response =
-                    self.send(&self.client, method, Scheme::Http, target, headers).await?;
+                    self.send(&self.client, method, Scheme::Http, target, headers, early).await?;
                 self.remember(target, Scheme::Http);
                 Ok((Scheme::Http, response))
             }
@@ -107,40 +142,102 @@ impl Origin {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a request, and by which way it goes")]
     async fn send(
         &self,
-        client: &Client<Connector, NoBody>,
+        client: &Client<Connector, Upload>,
         method: &Method,
         scheme: Scheme,
         target: &Target,
         headers: &HeaderMap,
+        early: Option<&Early>,
+    ) -> Result<Upstream, Failure> {
+        let mut request = Request::new(Upload::default());
+        *request.method_mut() = method.clone();
+        *request.headers_mut() = headers.clone();
+        if let Some(early) = early {
+            early.listen(&mut request);
+        }
+        let upstream = self.deliver(client, scheme, &target.authority(), target, request).await?;
+        refuse(&target.host, upstream.head.status)?;
+        Ok(upstream)
+    }
+
+    /// Sends a client's own request to the origin of a site: any method, with its content.
+    ///
+    /// # Errors
+    /// Why there is no response.
+    pub(crate) async fn forward(
+        &self,
+        target: &Target,
+        site: &Site,
+        mut request: Request<Upload>,
+        early: Option<&Early>,
+    ) -> Result<Upstream, Failure> {
+        if let Some(early) = early {
+            early.listen(&mut request);
+        }
+        // The site's own name, by which its origin tells it from others.
+        if let Ok(host) = HeaderValue::from_str(&target.authority()) {
+            request.headers_mut().insert(HOST, host);
+        }
+        self.deliver(&self.sites, site.scheme, &site.authority, target, request).await
+    }
+
+    async fn deliver(
+        &self,
+        client: &Client<Connector, Upload>,
+        scheme: Scheme,
+        authority: &str,
+        target: &Target,
+        mut request: Request<Upload>,
     ) -> Result<Upstream, Failure> {
         let host = &target.host;
-        let uri = Uri::builder()
+        let path = target.path.as_str();
+        *request.uri_mut() = Uri::builder()
             .scheme(scheme.word())
-            .authority(target.authority())
-            .path_and_query(target.path.clone())
+            .authority(authority)
+            // The legacy client knows no asterisk form; the root is next to it.
+            .path_and_query(if path == "*" { "/" } else { path })
             .build()
             .map_err(|_| Failure::new(Reason::HttpRequestError, "the URL cannot be sent on"))?;
-        let mut request = Request::new(NoBody::new());
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers.clone();
+        let origin = format!("{}://{authority}", scheme.word());
+        let failing = self.failing.get(&origin);
+        if let Some(failing) = failing.as_ref().filter(|failing| clock::now() < failing.until) {
+            return Err(failing.failure.clone());
+        }
         self.requests.inc();
         let sent = clock::now();
         let response = match timeout(self.response_timeout, client.request(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(failure(host, &error)),
+            Ok(Err(error)) => {
+                let failure = failure(host, &error);
+                if error.is_connect() && connecting(&failure) {
+                    self.leave_alone(origin, &failure, failing.as_deref());
+                }
+                return Err(failure);
+            }
             Err(_) => {
                 let detail = format!("{host} did not answer within {:?}", self.response_timeout);
                 return Err(Failure::new(Reason::HttpResponseTimeout, detail));
             }
         };
+        if failing.is_some() {
+            self.failing.invalidate(&origin);
+        }
         let times = Times { request: sent, response: clock::now() };
         let (mut head, body) = response.into_parts();
-        remove_hop_by_hop(&mut head.headers);
-        refuse(host, head.status)?;
+        // An upgrade is of this connection, and is what the client asked for.
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            remove_hop_by_hop(&mut head.headers);
+        }
         Ok(Upstream { head, body, times, source: Source::Origin })
+    }
+
+    fn leave_alone(&self, origin: String, failure: &Failure, before: Option<&Failing>) {
+        let pause = before.map_or(FAILING_MIN, |before| (before.pause * 2).min(FAILING_MAX));
+        let (failure, until) = (failure.clone(), clock::now() + pause);
+        self.failing.insert(origin, Arc::new(Failing { failure, until, pause }));
     }
 }
 

@@ -76,10 +76,10 @@ impl Proxy {
         let stored = &arriving.head.headers;
         let validator = strong_validator(stored)?;
         let mut headers = job.headers.clone();
-        self.signature.sign(&mut headers);
+        self.signature.sign(&mut headers, job.mode);
         headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={at}-")).ok()?);
         headers.insert(IF_RANGE, validator.clone());
-        let upstream = self.origin.ask(&Method::GET, &job.target, &headers).await.ok()?;
+        let upstream = self.origin.ask(&Method::GET, &job.target, &headers, None).await.ok()?;
         let (head, body) = (&upstream.head, upstream.body);
         let same = |name| head.headers.get(&name) == stored.get(&name);
         if ![ETAG, LAST_MODIFIED, CONTENT_ENCODING].into_iter().all(same) {

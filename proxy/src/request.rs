@@ -7,15 +7,16 @@
 //! | 3 | join a fetch in flight | [`Proxy::fly`] |
 //! | 4-7 | locate, peer, origin, store and announce | `fetch.rs` |
 //! | 8 | respond | `respond.rs` |
+//!
+//! What no cache answers, or may not keep, goes to the origin for one client alone: `pass.rs`, `tunnel.rs`.
 
 use std::sync::Arc;
 
-use coralline_overlay::Key;
 use http::header::HOST;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::timeout;
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::oneshot;
 
 use crate::Proxy;
 use crate::activity::Activity;
@@ -26,14 +27,16 @@ use crate::clock;
 use crate::fetch::Job;
 use crate::flight::{Begin, Flight};
 use crate::flights::Boarding;
-use crate::limits::LOCATE_BUDGET;
+use crate::interim::{Early, Line};
 use crate::message::{Source, Stored};
 use crate::page;
+use crate::policy::{Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
-use crate::upstream::Upstream;
+use crate::tunnel::wanted_protocol;
+use crate::upload::Upload;
 
-type Answer = (Source, Response<ResponseBody>);
+pub(crate) type Answer = (Source, Response<ResponseBody>);
 
 impl Proxy {
     /// Answers one request; whatever happens, there is a response.
@@ -42,22 +45,35 @@ impl Proxy {
         request: Request<Incoming>,
         entrance: Entrance,
         activity: Activity,
+        line: Line,
     ) -> Response<ResponseBody> {
         let since = clock::now();
         let waiting = activity.waits_for_us();
-        // The body is not read: none is expected of GET and HEAD, and hyper drains or closes.
-        let (parts, _) = request.into_parts();
+        // A body that is not passed on is not read either: hyper drains or closes.
+        let (mut parts, body) = request.into_parts();
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let host = parts.headers.get(HOST).cloned();
         let human = entrance != Entrance::Peer;
+        let line = Some(line).filter(|_| human && parts.version == Version::HTTP_11);
+        let upgrade = parts.extensions.remove::<OnUpgrade>().zip(wanted_protocol(&parts));
         let answer = match self.admit(parts, entrance) {
             Ok(Admitted::Page(status)) => {
                 let name = &self.signature.name;
                 let text = page::node(&self.suffix, name, self.contact.as_deref());
                 Ok((Source::None, own_page(status, text)))
             }
-            Ok(Admitted::Site(asked)) if human => self.serve_client(*asked).await,
-            Ok(Admitted::Site(asked)) => self.serve_peer(&asked).await,
+            Ok(Admitted::Site(asked)) if !human => self.serve_peer(&asked).await,
+            Ok(Admitted::Site(mut asked)) => match (upgrade, asked.target.site.clone()) {
+                (Some((upgrade, protocol)), Some(site)) if asked.is_read() => {
+                    self.tunnel(&asked, &site, upgrade, protocol).await
+                }
+                (_, Some(site)) if !asked.is_read() => {
+                    asked.early = line.as_ref().map(|line| self.early(line, &asked));
+                    let upload = Upload::of(body, self.stall_timeout, activity.clone());
+                    self.forward(&asked, &site, upload).await
+                }
+                _ => self.serve_client(*asked, line.as_ref()).await,
+            },
             Err(failure) => Err(failure),
         };
         let (source, mut response) = answer.unwrap_or_else(|failure| {
@@ -68,6 +84,9 @@ impl Proxy {
             *response.body_mut() = ResponseBody::nothing();
         }
         drop(waiting);
+        if let Some(line) = &line {
+            line.close().await;
+        }
         if human {
             let counters = self.metrics.source(source);
             counters.requests.inc();
@@ -82,12 +101,17 @@ impl Proxy {
     }
 
     /// Step 2 for a client, and on.
-    async fn serve_client(self: &Arc<Self>, asked: Asked) -> Result<Answer, Failure> {
+    async fn serve_client(
+        self: &Arc<Self>,
+        mut asked: Asked,
+        line: Option<&Line>,
+    ) -> Result<Answer, Failure> {
         let (key, found) = self.store.find(&asked.uri, &asked.headers);
-        if let Some(stored) = &found
-            && stored.freshness.remaining(clock::now()).is_some()
-        {
-            if stored.due_for_announcement(clock::now()) {
+        let usable = found.as_ref().map(|stored| self.reuse(&asked, stored));
+        if let (Some(stored), Some(reuse)) = (&found, usable.filter(|reuse| reuse.at_once())) {
+            if reuse == Reuse::WhileRevalidating {
+                self.revalidate(&asked, &key, stored);
+            } else if asked.target.site.is_none() && stored.due_for_announcement(clock::now()) {
                 announce_again(&self.index, stored.clone(), &self.closing);
             }
             return Ok(self.hit(&asked, stored));
@@ -96,20 +120,62 @@ impl Proxy {
             let failure = Failure::new(Reason::ProxyInternalResponse, "not held, or not fresh");
             return Err(failure);
         }
+        let forward = match (usable, &found) {
+            (Some(Reuse::ValidateFresh), _) => Forward::Request,
+            (_, Some(_)) => Forward::Stale,
+            (_, None) if self.store.holds(&asked.uri) => Forward::VaryMiss,
+            (_, None) => Forward::UriMiss,
+        };
+        asked.early = line.map(|line| self.early(line, &asked));
         let shared = !asked.told.no_store && !self.unshared.contains_key(&asked.uri);
-        if asked.get && shared {
-            return self.fly(asked, key, found).await;
+        if asked.is_get() && shared {
+            return self.fly(asked, key, found, forward).await;
         }
-        if !asked.get
+        if asked.is_head()
             && let Some(flight) = self.flights.find(&key)
             && let Begin::Stream(arriving) = flight.begun().await
-            && arriving.variant.suits(&asked.headers)
+            && arriving.is_for(&asked)
         {
-            let status = joined(missed(&asked, &key, found.as_ref()), arriving.source);
+            let status = joined(forward, arriving.source);
             let response = self.respond_arriving(&asked, &arriving, &flight, status);
             return Ok((arriving.source, response.expect("a HEAD response has no body to miss")));
         }
-        self.pass(&asked).await
+        self.pass(&asked, if found.is_some() { forward } else { Forward::Bypass }).await
+    }
+
+    /// What the origin may say to this client before its response.
+    fn early(self: &Arc<Self>, line: &Line, asked: &Asked) -> Early {
+        let (proxy, client, target) = (self.clone(), asked.client, asked.target.clone());
+        line.early(move |headers| {
+            if let (Some(client), None) = (client, &target.site) {
+                proxy.naming(client, &target).rewrite(headers);
+            }
+        })
+    }
+
+    /// What may be done with what is held.
+    fn reuse(&self, asked: &Asked, stored: &Stored) -> Reuse {
+        reuse(&stored.freshness, &asked.told, clock::now(), &asked.rules)
+    }
+
+    /// Validates what was just used stale, in the background (RFC 5861, section 3).
+    fn revalidate(self: &Arc<Self>, asked: &Asked, key: &Arc<str>, stored: &Arc<Stored>) {
+        let Ok(place) = self.background.clone().try_acquire_owned() else { return };
+        let landed = || self.landed(asked);
+        if let Ok(Boarding::New(landing)) = self.flights.board(key, landed) {
+            let job = Job::of(asked, Some(stored.clone()));
+            let (proxy, (leader, _)) = (self.clone(), oneshot::channel());
+            tokio::spawn(async move {
+                proxy.fetch(landing, job, leader).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// What has landed since the cache was looked into.
+    fn landed(&self, asked: &Asked) -> Option<Arc<Stored>> {
+        let (_, found) = self.store.find(&asked.uri, &asked.headers);
+        found.filter(|stored| self.reuse(asked, stored) == Reuse::Fresh)
     }
 
     /// Step 3: join the flight, or lead it.
@@ -118,20 +184,15 @@ impl Proxy {
         asked: Asked,
         key: Arc<str>,
         stale: Option<Arc<Stored>>,
+        forward: Forward,
     ) -> Result<Answer, Failure> {
-        let fresh = || {
-            let (_, found) = self.store.find(&asked.uri, &asked.headers);
-            found.filter(|stored| stored.freshness.remaining(clock::now()).is_some())
-        };
-        let forward = missed(&asked, &key, stale.as_ref());
-        let (flight, leader) = match self.flights.board(&key, fresh) {
+        let (flight, leader) = match self.flights.board(&key, || self.landed(&asked)) {
             Ok(Boarding::Stored(stored)) => return Ok(self.hit(&asked, &stored)),
             Ok(Boarding::Joined(flight)) => (flight, None),
             Ok(Boarding::New(landing)) => {
                 let (sender, receiver) = oneshot::channel();
                 let flight = landing.flight.clone();
-                let (target, uri) = (asked.target.clone(), asked.uri.clone());
-                let job = Job { target, uri, headers: asked.headers.clone(), stale };
+                let job = Job::of(&asked, stale);
                 tokio::spawn(self.clone().fetch(landing, job, sender));
                 (flight, Some(receiver))
             }
@@ -149,7 +210,7 @@ impl Proxy {
             source: Source::None,
         };
         match flight.begun().await {
-            Begin::Stream(arriving) if arriving.variant.suits(&asked.headers) => {
+            Begin::Stream(arriving) if !collapsed || arriving.is_for(&asked) => {
                 if collapsed {
                     self.metrics.collapsed.inc();
                 }
@@ -157,70 +218,24 @@ impl Proxy {
                 let status = CacheStatus { source, ..status };
                 match self.respond_arriving(&asked, &arriving, &flight, status) {
                     Some(response) => Ok((source, response)),
-                    None => self.pass(&asked).await,
+                    None => self.pass(&asked, forward).await,
                 }
             }
-            Begin::Stream(_) => self.pass(&asked).await,
-            Begin::Stored(stored, source, answered) => {
+            Begin::Stream(_) => self.pass(&asked, forward).await,
+            Begin::Stored(stored, source, answered)
+                if !collapsed || stored.is_for(&asked, source) =>
+            {
                 let stored_now = source == Source::Origin;
                 let status = CacheStatus { answered, stored: stored_now, source, ..status };
                 Ok((source, self.respond_stored(&asked, &stored, status)))
             }
+            Begin::Stored(..) => self.pass(&asked, forward).await,
             Begin::Pass(reason) => {
                 tracing::debug!(uri = %asked.uri, ?reason, "not stored");
                 self.passed(&asked, leader, forward).await
             }
             Begin::Failed(failure) => Err(failure),
         }
-    }
-
-    /// The response is for one asker: the leader takes the one that came, others ask for their own.
-    async fn passed(
-        &self,
-        asked: &Asked,
-        leader: Option<oneshot::Receiver<Upstream>>,
-        forward: Forward,
-    ) -> Result<Answer, Failure> {
-        if let (Some(leader), true) = (leader, asked.selecting.is_empty())
-            && let Ok(upstream) = leader.await
-        {
-            let place = self.place()?;
-            return Ok((upstream.source, self.respond_upstream(asked, upstream, forward, place)));
-        }
-        self.pass(asked).await
-    }
-
-    /// Asks for one client only, with its conditions and ranges. HEAD is asked of a peer first.
-    async fn pass(&self, asked: &Asked) -> Result<Answer, Failure> {
-        let place = self.place()?;
-        let mut headers = asked.headers.clone();
-        headers.extend(asked.selecting.clone());
-        self.signature.sign(&mut headers);
-        let target = &asked.target;
-        let method = if asked.get { Method::GET } else { Method::HEAD };
-        if !asked.get
-            && let Ok(Ok(found)) =
-                timeout(LOCATE_BUDGET, self.index.get(Key::of_name(asked.uri.as_bytes()))).await
-        {
-            let (holders, level) = (&found.pointers, found.level);
-            let good = |upstream: &Upstream| !upstream.head.status.is_informational();
-            let asked_peers = self.peers.ask(&method, target, &headers, holders, level, good).await;
-            if let Some(upstream) = asked_peers {
-                let forward = Forward::UriMiss;
-                let source = upstream.source;
-                return Ok((source, self.respond_upstream(asked, upstream, forward, place)));
-            }
-        }
-        let upstream = self.origin.ask(&method, target, &headers).await?;
-        Ok((Source::Origin, self.respond_upstream(asked, upstream, Forward::Bypass, place)))
-    }
-
-    /// A place among the requests that are passed on for one client.
-    fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        self.passing.clone().try_acquire_owned().map_err(|_| {
-            let detail = "this node passes on as many requests as it may; try again soon";
-            Failure::new(Reason::ConnectionLimitReached, detail)
-        })
     }
 
     /// Step 2 for a peer, which is served from what is held or arriving, and from nothing else.
@@ -233,7 +248,7 @@ impl Proxy {
         let miss = || Failure::new(Reason::ProxyInternalResponse, "not held");
         let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
         match flight.begun_for_peer().await {
-            Some(Begin::Stream(arriving)) if arriving.variant.suits(&asked.headers) => {
+            Some(Begin::Stream(arriving)) if arriving.is_for(asked) => {
                 let source = arriving.source;
                 let status = joined(Forward::UriMiss, source);
                 let response = self.respond_arriving(asked, &arriving, &flight, status);
@@ -249,15 +264,6 @@ impl Proxy {
         let status =
             CacheStatus { forward: None, answered: None, stored: false, collapsed: false, source };
         (source, self.respond_stored(asked, stored, status))
-    }
-}
-
-/// Why the store did not do: nothing there, another variant, or no longer fresh.
-fn missed(asked: &Asked, key: &Arc<str>, stale: Option<&Arc<Stored>>) -> Forward {
-    match stale {
-        Some(_) => Forward::Stale,
-        None if *key == asked.uri => Forward::UriMiss,
-        None => Forward::VaryMiss,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Step 8: the response to a client or a peer, with what this node has to say about it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,6 +9,7 @@ use http::header::{
     ETAG, EXPIRES, HeaderMap, HeaderValue, LAST_MODIFIED, RETRY_AFTER, VIA,
 };
 use http::{Response, StatusCode};
+use http_body::Body;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Proxy;
@@ -15,13 +17,14 @@ use crate::admit::{Asked, Client};
 use crate::body::ResponseBody;
 use crate::clock;
 use crate::conditional::{Selected, select};
-use crate::fields::{CACHE_STATUS, PROXY_STATUS, append_member, kept};
+use crate::fields::{CACHE_STATUS, Mode, PROXY_STATUS, append_member, kept};
 use crate::flight::{Arriving, Flight};
 use crate::message::{Head, Source, Stored};
 use crate::page;
-use crate::policy::Freshness;
+use crate::policy::{Freshness, OWN_TARGET};
 use crate::reason::{Failure, Reason};
 use crate::rewrite::Naming;
+use crate::target::Target;
 use crate::upstream::Upstream;
 
 /// Why a request went forward, in the words of RFC 9211, section 2.2.
@@ -33,7 +36,11 @@ pub(crate) enum Forward {
     VaryMiss,
     /// What was held was no longer fresh.
     Stale,
-    /// The response to this URI is not for all, or the method is not one that fetches.
+    /// What is held is fresh, and the client wants to be sure.
+    Request,
+    /// The method is not one that a cache answers.
+    Method,
+    /// The response to this URI is not for all.
     Bypass,
 }
 
@@ -43,6 +50,8 @@ impl Forward {
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
             Self::Stale => "stale",
+            Self::Request => "request",
+            Self::Method => "method",
             Self::Bypass => "bypass",
         }
     }
@@ -94,11 +103,13 @@ impl Proxy {
         stored: &Arc<Stored>,
         status: CacheStatus,
     ) -> Response<ResponseBody> {
-        let body = |from, end: u64| {
-            Some(ResponseBody::stored(stored.clone(), from, end.min(stored.body.len())))
+        let body = |parts: &[(u64, u64)]| {
+            let part = |&(from, end): &(u64, u64)| {
+                ResponseBody::stored(stored.clone(), from, end.min(stored.body.len()))
+            };
+            Some(parts.iter().map(part).collect())
         };
-        let response =
-            self.compose(asked, &stored.head, Some(&stored.freshness), &[], status, body);
+        let response = self.compose(asked, &stored.head, &stored.freshness, &[], status, body);
         response.expect("a stored body is there from the first octet")
     }
 
@@ -110,13 +121,20 @@ impl Proxy {
         flight: &Arc<Flight>,
         status: CacheStatus,
     ) -> Option<Response<ResponseBody>> {
-        let Arriving { head, freshness, via_peer, .. } = arriving;
-        let body = |from: u64, end: u64| {
-            let end = head.length.map_or(end, |length| end.min(length));
-            let length = head.length.map(|_| end - from);
-            Some(ResponseBody::arriving(flight.reader(from, end)?, length))
+        let Arriving { head, freshness, via_peer, withheld, .. } = arriving;
+        let body = |parts: &[(u64, u64)]| {
+            let part = |&(from, end): &(u64, u64)| {
+                let end = head.length.map_or(end, |length| end.min(length));
+                let length = head.length.map(|_| end - from);
+                Some(ResponseBody::arriving(flight.reader(from, end)?, length))
+            };
+            parts.iter().map(part).collect()
         };
-        self.compose(asked, head, Some(freshness), via_peer, status, body)
+        let mut response = self.compose(asked, head, freshness, via_peer, status, body)?;
+        if !status.collapsed {
+            response.headers_mut().extend(withheld.clone());
+        }
+        Some(response)
     }
 
     /// Straight from upstream, for this client only.
@@ -128,14 +146,15 @@ impl Proxy {
         place: OwnedSemaphorePermit,
     ) -> Response<ResponseBody> {
         let Upstream { head, body, source, .. } = upstream;
-        let length = if asked.get {
+        let length = if !asked.is_head() {
             hyper::body::Body::size_hint(&body).exact()
         } else {
             let field = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
             field.and_then(|text| text.parse().ok())
         };
         let age = head.headers.get(AGE).cloned();
-        let head = Head { status: head.status, headers: kept(head.headers.clone()), length };
+        let head =
+            Head { status: head.status, headers: kept(head.headers.clone(), asked.mode), length };
         let (forward, answered) = (Some(forward), None);
         let cache_status =
             CacheStatus { forward, answered, stored: false, collapsed: false, source };
@@ -145,48 +164,57 @@ impl Proxy {
         let fields = response.headers_mut();
         fields.clone_from(&head.headers);
         fields.extend(age.map(|age| (AGE, age)));
+        add_date(fields, clock::now());
         if !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             fields.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
         }
         self.sign(asked, fields, &member);
-        if asked.get {
+        // The whole has come for a request whose conditions the origin was not told, or did not heed.
+        let held = asked.is_read()
+            && select(&asked.selecting, false, head.status, fields, None) == Selected::NotModified;
+        if held {
+            remove_content(fields);
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        } else if !asked.is_head() {
             *response.body_mut() = ResponseBody::upstream(body, self.stall_timeout, place);
         }
         response
     }
 
-    /// Status, fields and body by what the request selects; `body` gives the octets of a range.
+    /// Status, fields and body by what the request selects; `body` gives the octets of each range.
     fn compose(
         &self,
         asked: &Asked,
         head: &Head,
-        freshness: Option<&Freshness>,
+        freshness: &Freshness,
         via_peer: &[HeaderValue],
         cache_status: CacheStatus,
-        body: impl FnOnce(u64, u64) -> Option<ResponseBody>,
+        body: impl FnOnce(&[(u64, u64)]) -> Option<VecDeque<ResponseBody>>,
     ) -> Option<Response<ResponseBody>> {
         let now = clock::now();
-        let selected = select(&asked.selecting, asked.get, head.status, &head.headers, head.length);
+        let selected =
+            select(&asked.selecting, asked.is_get(), head.status, &head.headers, head.length);
         let mut response = Response::new(ResponseBody::nothing());
         let fields = response.headers_mut();
         fields.clone_from(&head.headers);
-        let (status, range) = match selected {
+        let (status, ranges) = match selected {
             Selected::Full => {
                 // RFC 9110, section 8.6: a 204 has no length.
                 let length = head.length.filter(|_| head.status != StatusCode::NO_CONTENT);
                 fields.extend(length.map(|length| (CONTENT_LENGTH, length.into())));
-                (head.status, Some((0, head.length.unwrap_or(u64::MAX))))
+                (head.status, vec![(0, head.length.unwrap_or(u64::MAX))])
             }
             Selected::Range(from, end) => {
                 let total = head.length.unwrap_or(end);
                 let value = format!("bytes {from}-{}/{total}", end - 1);
                 fields.insert(CONTENT_RANGE, ascii(&value));
                 fields.insert(CONTENT_LENGTH, (end - from).into());
-                (StatusCode::PARTIAL_CONTENT, Some((from, end)))
+                (StatusCode::PARTIAL_CONTENT, vec![(from, end)])
             }
+            Selected::Ranges(ranges) => (StatusCode::PARTIAL_CONTENT, ranges),
             Selected::NotModified => {
                 remove_content(fields);
-                (StatusCode::NOT_MODIFIED, None)
+                (StatusCode::NOT_MODIFIED, Vec::new())
             }
             Selected::Unsatisfiable(length) => {
                 remove_content(fields);
@@ -196,33 +224,31 @@ impl Proxy {
                 }
                 fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 fields.insert(CONTENT_RANGE, ascii(&format!("bytes */{length}")));
-                (StatusCode::RANGE_NOT_SATISFIABLE, None)
+                (StatusCode::RANGE_NOT_SATISFIABLE, Vec::new())
             }
         };
         if head.status == StatusCode::OK && head.length.is_some() {
             fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         }
-        if let Some(freshness) = freshness {
-            let age = freshness.age(now).as_secs();
-            // Only a first-hand response goes without (RFC 9111, section 5.1).
-            if age > 0 || cache_status.source != Source::Origin {
-                fields.insert(AGE, age.into());
-            }
+        let age = freshness.age(now).as_secs();
+        // Only a first-hand response goes without (RFC 9111, section 5.1).
+        if age > 0 || cache_status.source != Source::Origin {
+            fields.insert(AGE, age.into());
         }
-        if !fields.contains_key(DATE) {
-            // RFC 9110, section 6.6.1: a recipient with a clock adds the date that is missing.
-            let received = freshness.map_or(now, |freshness| freshness.received);
-            fields.insert(DATE, ascii(&httpdate::fmt_http_date(received)));
-        }
+        add_date(fields, freshness.received);
         via_peer.iter().for_each(|member| {
             fields.append(CACHE_STATUS, member.clone());
         });
-        let ttl = freshness.map(|freshness| freshness.ttl(now));
+        let ttl = Some(freshness.ttl(now));
         let member = cache_status.member(&self.signature.name, head.status, ttl);
         self.sign(asked, fields, &member);
         *response.status_mut() = status;
-        if let (true, Some((from, end))) = (asked.get, range) {
-            *response.body_mut() = body(from, end)?;
+        if asked.is_get() && !ranges.is_empty() {
+            let mut bodies = body(&ranges)?;
+            *response.body_mut() = match (bodies.len(), head.length) {
+                (1, _) | (_, None) => bodies.pop_front()?,
+                (_, Some(total)) => multipart(response.headers_mut(), &ranges, bodies, total),
+            };
         }
         Some(response)
     }
@@ -231,11 +257,19 @@ impl Proxy {
     fn sign(&self, asked: &Asked, fields: &mut HeaderMap, member: &str) {
         append_member(fields, VIA, &format!("1.1 {}", self.signature.name));
         append_member(fields, CACHE_STATUS, member);
-        if let Some(client) = &asked.client {
-            let Client { tls, port } = *client;
-            let (host, path) = (asked.target.host.as_str(), asked.target.path.as_str());
-            Naming { suffix: &self.suffix, tls, port, host, path }.rewrite(fields);
+        if let Some(client) = asked.client {
+            fields.remove(OWN_TARGET);
+            if asked.mode == Mode::Suffixed {
+                self.naming(client, &asked.target).rewrite(fields);
+            }
         }
+    }
+
+    /// How this client is to see the names of suffixed sites.
+    pub(crate) fn naming<'a>(&'a self, client: Client, target: &'a Target) -> Naming<'a> {
+        let Client { tls, port } = client;
+        let (host, path) = (target.host.as_str(), target.path.as_str());
+        Naming { suffix: &self.suffix, tls, port, host, path }
     }
 
     /// A failure, as a page for people and Proxy-Status for programs.
@@ -262,6 +296,39 @@ impl Proxy {
             fields.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// Several ranges in one response (RFC 9110, section 14.6). The boundary only has to be none of the body's
+/// lines, and nobody can foresee where our clock stands.
+fn multipart(
+    fields: &mut HeaderMap,
+    ranges: &[(u64, u64)],
+    bodies: VecDeque<ResponseBody>,
+    total: u64,
+) -> ResponseBody {
+    let since = clock::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let boundary = format!("coralline-{:x}-{:x}", since.as_nanos(), total);
+    let kind = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.map(|kind| format!("Content-Type: {kind}\r\n")).unwrap_or_default();
+    let mut parts = VecDeque::new();
+    for ((from, end), body) in ranges.iter().zip(bodies) {
+        let last = end - 1;
+        let range = format!("Content-Range: bytes {from}-{last}/{total}\r\n");
+        parts.push_back(ResponseBody::text(format!("\r\n--{boundary}\r\n{kind}{range}\r\n")));
+        parts.push_back(body);
+    }
+    parts.push_back(ResponseBody::text(format!("\r\n--{boundary}--\r\n")));
+    let body = ResponseBody::parts(parts);
+    fields.insert(CONTENT_TYPE, ascii(&format!("multipart/byteranges; boundary={boundary}")));
+    fields.extend(body.size_hint().exact().map(|length| (CONTENT_LENGTH, length.into())));
+    body
+}
+
+/// RFC 9110, section 6.6.1: a recipient with a clock adds the date that is missing.
+fn add_date(fields: &mut HeaderMap, received: SystemTime) {
+    if !fields.contains_key(DATE) {
+        fields.insert(DATE, ascii(&httpdate::fmt_http_date(received)));
     }
 }
 

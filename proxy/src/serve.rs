@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activity::Activity;
 use crate::admit::Entrance;
+use crate::interim::{Interleaved, Line};
 use crate::limits::{
     ACCEPT_PAUSE, H2_PING, H2_SEND_BUFFER, HEAD_TIMEOUT, MAX_FIELDS, MAX_H2_STREAMS,
     MAX_REQUEST_HEAD, REQUEST_BUFFER, TLS_HANDSHAKE_TIMEOUT,
@@ -148,11 +149,14 @@ impl Proxy {
     {
         let activity = Activity::new();
         let stalled = activity.stalled();
+        let line = Line::default();
+        let stream = Interleaved::new(stream, line.clone());
         let service = service_fn(move |request| {
-            let answer = self.clone().handle(request, entrance, activity.clone());
+            let answer = self.clone().handle(request, entrance, activity.clone(), line.clone());
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let connection = protocol().serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection =
+            protocol().serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         tokio::select! {
             ended = watcher.watch(connection) => if let Err(error) = ended {
                 // hyper has answered 400, 414 or 431 itself where the head could not be read.

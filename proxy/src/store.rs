@@ -1,34 +1,44 @@
 //! What is kept: whole responses in memory, bounded by bytes.
+//!
+//! Under a URI stand the responses of which requests select one (RFC 9111, section 4.1), the latest first.
+//! Every change of that list is one step, so that two that land at once do not undo each other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use coralline_overlay::Key;
-use http::header::HeaderMap;
+use http::header::{HeaderMap, HeaderName, VARY};
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use crate::budget::Budget;
-use crate::message::{Stored, Variant};
-use crate::policy::variant;
+use crate::limits::MAX_VARIANTS;
+use crate::message::Stored;
+use crate::policy::said;
+
+type Variants = Arc<[Arc<Stored>]>;
 
 /// The store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
-    entries: Cache<Arc<str>, Entry>,
+    entries: Cache<Arc<str>, Variants>,
+    /// Held for a change, which is a look and an insertion.
+    changing: Arc<Mutex<()>>,
+    budget: Budget,
     capacity: u64,
 }
 
-/// Under a URI: the response, or what its variants differ in; each variant then has an entry of its own.
-#[derive(Debug, Clone)]
-enum Entry {
-    Response(Arc<Stored>),
-    Varies(Arc<[http::HeaderName]>),
+/// What becomes of one kept response.
+pub(crate) enum Change {
+    Keep,
+    Replace(Stored),
+    Remove,
 }
 
 impl Store {
     /// A store of `capacity` octets. A response that leaves it counts in `budget` until its last reader has
-    /// gone; `evicted` is told of each that had to go, with its URI and its key in the index.
+    /// gone; `evicted` is told of each URI that had to go, with its key in the index.
     pub(crate) fn new(
         capacity: u64,
         budget: Budget,
@@ -36,28 +46,28 @@ impl Store {
     ) -> Self {
         // moka counts weights in 32 bits.
         let capacity = capacity.min(u64::from(u32::MAX) / 2);
+        let pinned_in = budget.clone();
         let entries = Cache::builder()
             .max_capacity(capacity)
             // A flash crowd is recent before it is frequent: TinyLFU would turn a large new object
             // away for small old ones, after it was announced to the network.
             .eviction_policy(EvictionPolicy::lru())
-            .weigher(|uri: &Arc<str>, entry: &Entry| {
-                let weight = uri.len() as u64
-                    + match entry {
-                        Entry::Response(stored) => stored.weight(),
-                        Entry::Varies(_) => crate::limits::ENTRY_OVERHEAD,
-                    };
-                u32::try_from(weight).unwrap_or(u32::MAX)
+            .weigher(|uri: &Arc<str>, variants: &Variants| {
+                let variants: u64 = variants.iter().map(|stored| stored.weight()).sum();
+                u32::try_from(uri.len() as u64 + variants).unwrap_or(u32::MAX)
             })
-            .eviction_listener(move |key: Arc<Arc<str>>, entry, cause| {
-                let Entry::Response(stored) = entry else { return };
-                stored.pin(&budget);
-                if cause == RemovalCause::Size {
-                    evicted(key.split('\n').next().unwrap_or_default(), stored.index_key);
+            .eviction_listener(move |uri: Arc<Arc<str>>, variants, cause| {
+                // What a change of the list leaves out is pinned there.
+                if cause == RemovalCause::Replaced {
+                    return;
+                }
+                variants.iter().for_each(|stored| stored.pin(&pinned_in));
+                if let (RemovalCause::Size, Some(stored)) = (cause, variants.first()) {
+                    evicted(&uri, stored.index_key);
                 }
             })
             .build();
-        Self { entries, capacity }
+        Self { entries, changing: Arc::default(), budget, capacity }
     }
 
     /// The largest body that is kept, in octets.
@@ -65,42 +75,102 @@ impl Store {
         self.capacity
     }
 
-    /// The response to `request` for `uri`, and the key under which it is, or would be, kept.
+    /// The response that `request` selects for `uri`, and the key under which a fetch of it flies: requests
+    /// that select the same share it.
     pub(crate) fn find(
         &self,
         uri: &Arc<str>,
         request: &HeaderMap,
     ) -> (Arc<str>, Option<Arc<Stored>>) {
-        match self.entries.get(uri) {
-            Some(Entry::Response(stored)) if stored.variant.suits(request) => {
-                (uri.clone(), Some(stored))
-            }
-            Some(Entry::Varies(names)) => {
-                let key = variant_key(uri, &variant(&names, request));
-                let stored = match self.entries.get(&key) {
-                    Some(Entry::Response(stored)) => Some(stored),
-                    _ => None,
-                };
-                (key, stored)
-            }
-            _ => (uri.clone(), None),
-        }
-    }
-
-    /// Keeps a response; one that was there before for the same request is replaced.
-    pub(crate) fn insert(&self, uri: &Arc<str>, stored: Arc<Stored>) {
-        let Variant { names, said } = &stored.variant;
-        if names.is_empty() {
-            self.entries.insert(uri.clone(), Entry::Response(stored));
+        let Some(variants) = self.entries.get(uri) else { return (uri.clone(), None) };
+        let found = variants.iter().find(|stored| stored.variant.suits(request)).cloned();
+        let names = variants.first().map_or(&[][..], |stored| &stored.variant.names);
+        let key = if names.is_empty() {
+            uri.clone()
         } else {
-            self.entries.insert(uri.clone(), Entry::Varies(names.as_slice().into()));
-            self.entries.insert(variant_key(uri, said), Entry::Response(stored));
-        }
+            // No URI holds a line feed, so no URI is taken for a variant.
+            format!("{uri}\n{}", said(names, request)).into()
+        };
+        (key, found)
     }
 
-    /// Forgets the response to this URI, or the list of its variants.
+    /// The fields that choose among what is held for the URI and fresh: a response that does not vary by
+    /// itself is one of those (RFC 9111, section 4.1).
+    pub(crate) fn selecting(&self, uri: &Arc<str>, now: SystemTime) -> Vec<HeaderName> {
+        let variants = self.entries.get(uri).unwrap_or_default();
+        let varies = |stored: &&Arc<Stored>| {
+            stored.head.headers.contains_key(VARY) && stored.freshness.remaining(now).is_some()
+        };
+        variants.iter().find(varies).map_or_else(Vec::new, |stored| stored.variant.names.clone())
+    }
+
+    /// Keeps a response; one that was there before for the same requests is replaced.
+    pub(crate) fn insert(&self, uri: &Arc<str>, stored: Arc<Stored>) {
+        self.change(uri, |before| {
+            let same = |old: &&Arc<Stored>| {
+                let (old, new) = (&old.variant, &stored.variant);
+                !new.names.is_empty() && !old.names.is_empty() && old.said != new.said
+            };
+            let mut after: Vec<_> = before.iter().filter(same).cloned().collect();
+            after.insert(0, stored.clone());
+            after.sort_by_key(|stored| std::cmp::Reverse(stored.date));
+            after.truncate(MAX_VARIANTS);
+            after
+        });
+    }
+
+    /// Changes, in one step, what is kept for the URI.
+    pub(crate) fn update(&self, uri: &Arc<str>, decide: impl Fn(&Stored) -> Change) {
+        self.change(uri, |before| {
+            let mut after: Vec<_> = before
+                .iter()
+                .filter_map(|stored| match decide(stored) {
+                    Change::Keep => Some(stored.clone()),
+                    Change::Replace(new) => Some(Arc::new(new)),
+                    Change::Remove => None,
+                })
+                .collect();
+            after.sort_by_key(|stored| std::cmp::Reverse(stored.date));
+            after
+        });
+    }
+
+    fn change(&self, uri: &Arc<str>, next: impl FnOnce(&[Arc<Stored>]) -> Vec<Arc<Stored>>) {
+        let one_at_a_time = self.changing.lock().expect("no holder of this lock panics");
+        let before = self.entries.get(uri).unwrap_or_default();
+        let after = next(&before);
+        let left = |old: &&Arc<Stored>| !after.iter().any(|new| Arc::ptr_eq(old, new));
+        before.iter().filter(left).for_each(|old| old.pin(&self.budget));
+        if after.is_empty() {
+            self.entries.invalidate(uri);
+        } else {
+            self.entries.insert(uri.clone(), after.into());
+        }
+        drop(one_at_a_time);
+        // What has to go goes now, one by one: a crowd of evictions at once would pin the memory of
+        // all that is arriving.
+        self.entries.run_pending_tasks();
+    }
+
+    /// Forgets all responses to this URI.
     pub(crate) fn remove(&self, uri: &Arc<str>) {
         self.entries.invalidate(uri);
+    }
+
+    /// Forgets those of an origin, whose URIs begin with `origin`, that belong to one of the groups.
+    /// Walks through all that is kept: an origin that changes one thing in a group pays for it once.
+    pub(crate) fn remove_groups(&self, origin: &str, groups: &[String]) {
+        let belongs = |stored: &Stored| stored.groups.iter().any(|group| groups.contains(group));
+        for (uri, variants) in &self.entries {
+            if uri.starts_with(origin) && variants.iter().any(|stored| belongs(stored)) {
+                self.update(
+                    &uri,
+                    |stored| {
+                        if belongs(stored) { Change::Remove } else { Change::Keep }
+                    },
+                );
+            }
+        }
     }
 
     /// Whether anything is kept for the URI.
@@ -113,24 +183,16 @@ impl Store {
         self.entries.run_pending_tasks();
     }
 
-    /// Responses (and lists of variants) kept, and octets.
+    /// URIs with something kept, and octets.
     pub(crate) fn size(&self) -> (u64, u64) {
         (self.entries.entry_count(), self.entries.weighted_size())
     }
 
     /// The index keys of all that is kept.
     pub(crate) fn index_keys(&self) -> Vec<Key> {
-        let key = |entry| match entry {
-            Entry::Response(stored) => Some(stored.index_key),
-            Entry::Varies(_) => None,
-        };
-        self.entries.iter().filter_map(|(_, entry)| key(entry)).collect()
+        let key = |variants: Variants| variants.first().map(|stored| stored.index_key);
+        self.entries.iter().filter_map(|(_, variants)| key(variants)).collect()
     }
-}
-
-/// No URI holds a line feed, so no URI is taken for a variant.
-fn variant_key(uri: &str, said: &str) -> Arc<str> {
-    format!("{uri}\n{said}").into()
 }
 
 #[cfg(test)]
@@ -143,20 +205,31 @@ mod tests {
 
     use super::*;
     use crate::message::{Chunks, Head};
-    use crate::policy::Freshness;
+    use crate::policy::{Freshness, Staleness, Variant};
 
     fn stored(vary: &[&'static str], request: &HeaderMap, body: &[u8]) -> Arc<Stored> {
-        let head = Head { status: StatusCode::OK, headers: HeaderMap::new(), length: None };
-        let names = vary.iter().map(|name| http::HeaderName::from_static(name)).collect();
+        let mut headers = HeaderMap::new();
+        vary.iter().for_each(|name| {
+            headers.append(VARY, name.parse().unwrap());
+        });
+        let head = Head { status: StatusCode::OK, headers, length: None };
+        let names = vary.iter().map(|name| HeaderName::from_static(name)).collect();
         let freshness = Freshness {
             received: SystemTime::UNIX_EPOCH,
             initial_age: Duration::ZERO,
             lifetime: Duration::from_secs(60),
-            must_revalidate: false,
+            stale: Staleness::default(),
+            immutable: false,
         };
         let body = Chunks::new([(0, Bytes::copy_from_slice(body))]);
         let key = Key::of_name(b"x");
-        Arc::new(Stored::new(head, Variant::of(names, request), freshness, body, key))
+        Arc::new(Stored::new(
+            head,
+            Variant::of(names, request, &HeaderMap::new()),
+            freshness,
+            body,
+            key,
+        ))
     }
 
     fn asking(language: &'static str) -> HeaderMap {

@@ -5,6 +5,7 @@
 //! for `.` and `--` for `-` (`www-example-com.SUFFIX`, `my--site-org-8443.SUFFIX`).
 
 use std::fmt;
+use std::sync::Arc;
 
 use coralline_config::Suffix;
 use http::StatusCode;
@@ -39,10 +40,21 @@ impl Scheme {
     }
 }
 
-/// The resource behind a suffixed URL.
+/// Where a site is fetched from that is served under its own name: `[[site]]` of the configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Site {
+    /// How the origin is spoken to.
+    pub(crate) scheme: Scheme,
+    /// `host` or `host:port` of the origin.
+    pub(crate) authority: String,
+}
+
+/// The resource behind a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// How the origin is spoken to.
+    /// For a site of its own name: its origin.
+    pub(crate) site: Option<Arc<Site>>,
+    /// How the origin of a suffixed name is spoken to; how the client speaks to us for a site.
     pub scheme: Scheme,
     /// Its name: lower case, no trailing dot.
     pub host: String,
@@ -66,6 +78,10 @@ impl Target {
 /// The cache key: the target URI, without a scheme where either will do.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.site.is_some() {
+            // Cookies and credentials went to its origin: no suffixed name shares it.
+            f.write_str("site:")?;
+        }
         match self.scheme {
             Scheme::Any => {}
             scheme => write!(f, "{}:", scheme.word())?,
@@ -92,6 +108,16 @@ pub(crate) enum Whom {
         /// Its port, where it is not the scheme's own.
         port: Option<u16>,
     },
+}
+
+/// The host and the port, unless it is the scheme's own, by which a site is asked for.
+///
+/// # Errors
+/// 400 for what is no host name.
+pub(crate) fn plain(authority: &str, tls: bool) -> Result<(String, Option<u16>), Failure> {
+    let name = host_of(authority)?;
+    let port = authority.split_once(':').and_then(|(_, port)| port.parse().ok());
+    Ok((name, port.filter(|port| *port != if tls { 443 } else { 80 })))
 }
 
 /// Reads the authority of a request (`Host`, `:authority` or the absolute form's).
@@ -283,7 +309,8 @@ mod tests {
             else {
                 panic!("{authority} is a site");
             };
-            let target = Target { scheme, host, port, path: PathAndQuery::from_static("/a?b") };
+            let path = PathAndQuery::from_static("/a?b");
+            let target = Target { site: None, scheme, host, port, path };
             assert_eq!(target.to_string(), expect, "{authority} tls={tls}");
         };
         check("www.example.com.cdn.localhost", false, "//www.example.com/a?b");

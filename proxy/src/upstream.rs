@@ -36,7 +36,7 @@ pub(crate) fn client_builder() -> Builder {
     builder
 }
 
-/// Requests to upstreams have no body: only GET and HEAD are sent.
+/// Requests to peers have no body: only GET and HEAD are sent.
 pub(crate) type NoBody = Empty<Bytes>;
 
 /// Why a request came to nothing, from the chain of causes that the client gives.

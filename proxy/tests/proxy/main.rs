@@ -8,6 +8,8 @@
 
 mod bad_input;
 mod crowd;
+mod rules;
 mod serving;
+mod site;
 mod trouble;
 mod world;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coralline_config::{Config, HostPort};
+use coralline_config::{Config, HostPort, Site};
 use coralline_overlay::{Handle, Services};
 use coralline_proxy::{Door, Proxy};
 use hickory_proto::op::{Message, MessageType, ResponseCode};
@@ -74,6 +74,28 @@ impl Node {
             tasks,
             _state: state,
         }
+    }
+
+    /// A node that serves `www.site.test` under its own name, from this origin, and stores nothing longer
+    /// than it is told.
+    pub(crate) async fn of_site(origin: &Origin) -> Self {
+        let site = Site { host: "www.site.test".into(), origin: format!("http://{}", origin.addr) };
+        Self::start("127.0.0.1", None, |config| {
+            config.sites = vec![site];
+            // The operator has named the origin: that is leave enough.
+            config.origin.allow_private = Vec::new();
+        })
+        .await
+    }
+
+    /// Asks the site of [`Self::of_site`], with content if there is any.
+    pub(crate) async fn site(&self, line: &str, lines: &[&str], content: &str) -> Response {
+        let mut text = format!("{line} HTTP/1.1\r\nHost: www.site.test\r\nConnection: close\r\n");
+        lines.iter().for_each(|line| text.push_str(&format!("{line}\r\n")));
+        if !content.is_empty() {
+            text.push_str(&format!("Content-Length: {}\r\n", content.len()));
+        }
+        exchange(self.http, format!("{text}\r\n{content}").as_bytes()).await
     }
 
     /// Three nodes that know each other.

@@ -1,0 +1,171 @@
+//! Requests that are the origin's alone to answer: for one client, with its conditions, ranges and content.
+//! What their responses say about what is kept is heeded all the same.
+
+use std::sync::Arc;
+
+use coralline_overlay::Key;
+use http::header::{AGE, HeaderMap, MAX_FORWARDS, RANGE};
+use http::{Method, Request, StatusCode, Uri};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::timeout;
+
+use crate::Proxy;
+use crate::admit::Asked;
+use crate::fields::kept;
+use crate::limits::LOCATE_BUDGET;
+use crate::message::{Source, Stored};
+use crate::policy::{
+    also_invalidated, freshen, head_describes, invalidated_groups, invalidates, storable,
+};
+use crate::reason::{Failure, Reason};
+use crate::request::Answer;
+use crate::respond::{Forward, own_page};
+use crate::store::Change;
+use crate::target::{Scheme, Site, Target};
+use crate::upload::Upload;
+use crate::upstream::Upstream;
+
+impl Proxy {
+    /// The response is for one asker: the leader takes the one that came, others ask for their own.
+    pub(crate) async fn passed(
+        &self,
+        asked: &Asked,
+        leader: Option<oneshot::Receiver<Upstream>>,
+        forward: Forward,
+    ) -> Result<Answer, Failure> {
+        if let (Some(leader), false) = (leader, asked.selecting.contains_key(RANGE))
+            && let Ok(upstream) = leader.await
+        {
+            let place = self.place()?;
+            return Ok((upstream.source, self.respond_upstream(asked, upstream, forward, place)));
+        }
+        self.pass(asked, Forward::Bypass).await
+    }
+
+    /// Asks for one client only, with its conditions and ranges. HEAD is asked of a peer first.
+    pub(crate) async fn pass(&self, asked: &Asked, forward: Forward) -> Result<Answer, Failure> {
+        let place = self.place()?;
+        let headers = self.onward(asked);
+        let target = &asked.target;
+        let shared = target.site.is_none() && !asked.told.no_cache;
+        if asked.is_head()
+            && shared
+            && let Ok(Ok(found)) =
+                timeout(LOCATE_BUDGET, self.index.get(Key::of_name(asked.uri.as_bytes()))).await
+        {
+            let (holders, level, method) = (&found.pointers, found.level, &asked.method);
+            let good = |upstream: &Upstream| !upstream.head.status.is_informational();
+            let asked_peers = self.peers.ask(method, target, &headers, holders, level, good).await;
+            if let Some(upstream) = asked_peers {
+                let forward = Forward::UriMiss;
+                let source = upstream.source;
+                return Ok((source, self.respond_upstream(asked, upstream, forward, place)));
+            }
+        }
+        let upstream =
+            self.origin.ask(&asked.method, target, &headers, asked.early.as_ref()).await?;
+        if asked.is_head() && upstream.head.status == StatusCode::OK {
+            self.learn_from_head(asked, &upstream);
+        }
+        Ok((Source::Origin, self.respond_upstream(asked, upstream, forward, place)))
+    }
+
+    /// Passes on what a cache does not answer: methods that change things, and content.
+    pub(crate) async fn forward(
+        &self,
+        asked: &Asked,
+        site: &Site,
+        upload: Upload,
+    ) -> Result<Answer, Failure> {
+        let place = self.place()?;
+        let mut headers = self.onward(asked);
+        if asked.method == Method::OPTIONS && is_last_hop(&mut headers) {
+            return Ok((Source::None, own_page(StatusCode::NO_CONTENT, String::new())));
+        }
+        let mut request = Request::new(upload);
+        *request.method_mut() = asked.method.clone();
+        *request.headers_mut() = headers;
+        let upstream =
+            self.origin.forward(&asked.target, site, request, asked.early.as_ref()).await?;
+        if invalidates(&asked.method, upstream.head.status) {
+            self.invalidate(&asked.target, &upstream.head.headers);
+        }
+        Ok((Source::Origin, self.respond_upstream(asked, upstream, Forward::Method, place)))
+    }
+
+    /// The fields that an origin sees of a request that is for one client.
+    pub(crate) fn onward(&self, asked: &Asked) -> HeaderMap {
+        let mut headers = asked.headers.clone();
+        headers.extend(asked.selecting.clone());
+        self.signature.sign(&mut headers, asked.mode);
+        headers
+    }
+
+    /// A place among the requests that are passed on for one client.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.passing.clone().try_acquire_owned().map_err(|_| {
+            let detail = "this node passes on as many requests as it may; try again soon";
+            Failure::new(Reason::ConnectionLimitReached, detail)
+        })
+    }
+
+    /// RFC 9111, section 4.3.5: a response to HEAD updates what it describes, and throws out what it does
+    /// not, of all that the request could have selected.
+    fn learn_from_head(&self, asked: &Asked, upstream: &Upstream) {
+        let head = &upstream.head;
+        self.store.update(&asked.uri, |stored| {
+            if !stored.variant.suits(&asked.headers) || stored.head.status != StatusCode::OK {
+                return Change::Keep;
+            }
+            if !head_describes(&head.headers, &stored.head.headers, stored.body.len()) {
+                return Change::Remove;
+            }
+            match self.freshened(asked, stored, upstream) {
+                Some(new) => Change::Replace(new),
+                None => Change::Remove,
+            }
+        });
+    }
+
+    fn freshened(&self, asked: &Asked, stored: &Stored, upstream: &Upstream) -> Option<Stored> {
+        let update = kept(upstream.head.headers.clone(), asked.mode);
+        let headers = freshen(&stored.head.headers, &update);
+        let mut said = headers.clone();
+        said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
+        let status = stored.head.status;
+        storable(&asked.headers, status, &said, upstream.times, &asked.rules)
+            .ok()
+            .map(|freshness| stored.updated(headers, freshness))
+    }
+
+    /// RFC 9111, section 4.4, and RFC 9875, section 3: an unsafe request has succeeded.
+    fn invalidate(&self, target: &Target, response: &HeaderMap) {
+        let base = format!("{}://{}{}", target.scheme.word(), target.authority(), target.path);
+        let also = base.parse::<Uri>().map(|base| also_invalidated(&base, response));
+        let paths = also.unwrap_or_default().into_iter().chain([target.path.clone()]);
+        for path in paths {
+            // The origin is the same whichever way its clients come.
+            for scheme in [Scheme::Http, Scheme::Https] {
+                let changed = Target { scheme, path: path.clone(), ..target.clone() };
+                let uri: Arc<str> = changed.to_string().into();
+                self.flights.disown(&uri, || self.store.remove(&uri));
+            }
+        }
+        let groups = invalidated_groups(response);
+        if !groups.is_empty() {
+            let root = http::uri::PathAndQuery::from_static("/");
+            let origin = Target { path: root, ..target.clone() }.to_string();
+            self.flights.disown_origin(&origin, || self.store.remove_groups(&origin, &groups));
+        }
+    }
+}
+
+/// Counts Max-Forwards down; true where the request ends here (RFC 9110, section 7.6.2).
+fn is_last_hop(headers: &mut HeaderMap) -> bool {
+    let value = headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok());
+    let Some(left) = value.and_then(|text| text.parse::<u32>().ok()) else { return false };
+    if let Some(next) = left.checked_sub(1) {
+        headers.insert(MAX_FORWARDS, next.into());
+    }
+    left == 0
+}
