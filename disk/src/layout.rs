@@ -215,6 +215,11 @@ impl Layout {
         self.sum(|_| true) + rest
     }
 
+    /// The numbers of all segments.
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        self.segments.keys().copied().collect()
+    }
+
     /// Segments there are.
     pub(crate) fn count(&self) -> usize {
         self.segments.len()

@@ -70,6 +70,7 @@ const _: () = assert!(
         <= MIN_SEGMENT as usize,
     "any record fits the smallest segment"
 );
-const _: () = assert!(MAX_OBJECT / SLICE as u64 <= u32::MAX as u64, "slices are counted in 32 bits");
+const _: () =
+    assert!(MAX_OBJECT / SLICE as u64 <= u32::MAX as u64, "slices are counted in 32 bits");
 const _: () = assert!(FIRST_PAUSE.as_secs() <= LONGEST_PAUSE.as_secs());
 const _: () = assert!(MAX_SEGMENT / MIN_RECORD <= 1 << 17, "an index file stays within ten MB");

@@ -7,6 +7,8 @@ use crate::hash::Seed;
 
 /// Octets of a line.
 pub(crate) const LINE: usize = 40;
+/// The same, as the length of a file.
+pub(crate) const LINE_U64: u64 = LINE as u64;
 
 /// Which of the two queues a segment is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

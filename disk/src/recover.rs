@@ -9,8 +9,7 @@ use crate::limits::{MAX_SEGMENT, MIN_RECORD};
 use crate::line::{LINE, Line};
 
 /// The longest index file, in octets: each record, and its end.
-pub(crate) const MAX_INDEX_FILE: u64 =
-    (2 * (MAX_SEGMENT / MIN_RECORD) as u64 + 1) * LINE as u64;
+pub(crate) const MAX_INDEX_FILE: u64 = (2 * (MAX_SEGMENT / MIN_RECORD) as u64 + 1) * LINE as u64;
 
 /// An index file is not as it was written: something in it may be missing, such as that a record was
 /// removed. Nothing of the segment is used.
@@ -50,7 +49,9 @@ impl Recovery {
         let data = u32::try_from(data).map_err(|_| Damaged)?;
         let (mut chunks, mut count) = (lines.chunks_exact(LINE), 0u32);
         let mut next = || {
-            let line = chunks.next().map(|octets| (Line::decode(self.seed, number, count, octets), octets));
+            let line = chunks
+                .next()
+                .map(|octets| (Line::decode(self.seed, number, count, octets), octets));
             count += 1;
             line
         };
@@ -97,7 +98,12 @@ impl Recovery {
 
     /// Decides between records of the same id.
     pub(crate) fn finish(mut self) -> Recovered {
-        let sequence = self.records.iter().map(|(_, sequence, _)| sequence + 1).max().unwrap_or(0);
+        let sequence = self
+            .records
+            .iter()
+            .map(|(_, sequence, _)| sequence.saturating_add(1))
+            .max()
+            .unwrap_or(0);
         self.records.sort_unstable_by_key(|(id, sequence, _)| (*id, std::cmp::Reverse(*sequence)));
         let mut records: Vec<(u64, Entry)> = Vec::with_capacity(self.records.len());
         let mut replaced = Vec::new();

@@ -67,6 +67,11 @@ impl Count {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Adds one; returns what it was before, to no one else.
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Adds one, unless there are `most` already.
     pub(crate) fn enter(&self, most: u64) -> bool {
         let more = |count| (count < most).then_some(count + 1);
