@@ -10,6 +10,7 @@ use serde_json::Value;
 /// `config <- overlay <- {dns, proxy} <- node`; the simulator drives the cores and never a node.
 const EDGES: &[(&str, &[&str])] = &[
     ("coralline-config", &[]),
+    ("coralline-disk", &[]),
     ("coralline-overlay", &["coralline-config"]),
     ("coralline-dns", &["coralline-config", "coralline-overlay"]),
     ("coralline-proxy", &["coralline-config", "coralline-overlay"]),
