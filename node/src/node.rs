@@ -101,7 +101,7 @@ impl Node {
         let registry = Registry::new();
         let health = Arc::new(Health::new(index.clone()));
         metrics::register(&registry, Arc::clone(&health))?;
-        let proxy = Proxy::new(&config, index.clone(), &registry)?;
+        let proxy = Proxy::new(&config, index.clone(), &registry, token.into_text())?;
         let mut doors = JoinSet::new();
         let names = coralline_dns::Metrics::register(&registry)?;
         let stop = closing.clone();
@@ -124,7 +124,7 @@ impl Node {
                 "a listener of the proxy"
             });
         }
-        let view = Arc::new(View::new(config, health, proxy, registry, token));
+        let view = Arc::new(View::new(config, health, proxy, registry));
         roots.spawn(admin::serve(sockets.admin, Arc::clone(&view), last.clone()));
         Ok(Self { view, doors, roots, closing, last, _end: end })
     }

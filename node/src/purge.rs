@@ -88,7 +88,7 @@ async fn ask(config: &Config, text: Vec<u8>) -> Result<(StatusCode, String), Fai
         .method(Method::POST)
         .uri("/purge")
         .header(HOST, addr.to_string())
-        .header(AUTHORIZATION, token.credentials())
+        .header(AUTHORIZATION, format!("Bearer {}", token.into_text()))
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(text.into()))
         .expect("an address and a token are valid fields");

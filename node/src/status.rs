@@ -11,7 +11,6 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::health::Health;
-use crate::token::Token;
 
 /// Everything that can be asked of a running node.
 pub(crate) struct View {
@@ -19,7 +18,6 @@ pub(crate) struct View {
     health: Arc<Health>,
     proxy: Arc<Proxy>,
     registry: Registry,
-    token: Token,
     started: Instant,
 }
 
@@ -93,9 +91,8 @@ impl View {
         health: Arc<Health>,
         proxy: Arc<Proxy>,
         registry: Registry,
-        token: Token,
     ) -> Self {
-        Self { config, health, proxy, registry, token, started: Instant::now() }
+        Self { config, health, proxy, registry, started: Instant::now() }
     }
 
     /// What it was told.
@@ -106,11 +103,6 @@ impl View {
     /// Whether it is ready.
     pub(crate) fn health(&self) -> &Health {
         &self.health
-    }
-
-    /// What shows that somebody may change something.
-    pub(crate) fn token(&self) -> &Token {
-        &self.token
     }
 
     /// Its proxy.

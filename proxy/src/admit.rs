@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{Method, StatusCode, request};
+use http::{HeaderName, Method, StatusCode, request};
 
 use crate::Proxy;
 use crate::fields::{CDN_LOOP, Mode, cleaned};
@@ -13,7 +13,11 @@ use crate::limits::{MAX_REQUEST_BODY, MAX_REQUEST_HEAD, MAX_URI};
 use crate::peer::SCHEME;
 use crate::policy::{RequestDirectives, Rules};
 use crate::reason::{Failure, Reason};
+use crate::scope::Purge;
 use crate::target::{Scheme, Target, Whom, decode, plain};
+
+/// Of a PURGE request: `hard` for a response that is to be gone, and not only stale.
+const PURGE: HeaderName = HeaderName::from_static("coralline-purge");
 
 /// Through which door a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,8 @@ impl Asked {
 pub(crate) enum Admitted {
     /// This node's own page.
     Page(StatusCode),
+    /// The resource is to be purged, by who may.
+    Purge(Purge),
     Site(Box<Asked>),
 }
 
@@ -87,6 +93,15 @@ impl Proxy {
         check_size(&parts)?;
         let content = has_content(&parts.headers);
         let read = matches!(parts.method, Method::GET | Method::HEAD);
+        if parts.method.as_str() == "PURGE"
+            && let Entrance::Client { tls } = entrance
+            && self.may_purge(parts.headers.get(AUTHORIZATION))
+        {
+            let scheme = if tls { "https" } else { "http" };
+            let url = format!("{scheme}://{}{}", authority(&parts)?, path(&parts)?);
+            let hard = parts.headers.get(PURGE).is_some_and(|value| value == "hard");
+            return Ok(Admitted::Purge(Purge { urls: vec![url], hard, ..Purge::default() }));
+        }
         let authority = match authority(&parts) {
             // Whatever it names, it is not done.
             Err(_) if !read => return Err(not_allowed()),

@@ -21,7 +21,9 @@ use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
     preconditions, storable, vary,
 };
+use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
+use crate::scope::tags;
 use crate::store::Change;
 use crate::target::Target;
 use crate::upstream::Upstream;
@@ -210,6 +212,14 @@ impl Proxy {
     fn arriving(&self, job: &Job, upstream: &Upstream) -> Result<Arc<Arriving>, NoStore> {
         let Upstream { head, times, source, .. } = upstream;
         let freshness = storable(&job.headers, head.status, &head.headers, *times, &job.rules)?;
+        // A peer may still have what was purged here; the origin's word is the origin's.
+        if matches!(source, Source::Peer(_)) {
+            let verdict =
+                self.purges.verdict(&job.uri, freshness.generated, || tags(&head.headers));
+            if verdict != Verdict::Untouched {
+                return Err(NoStore::Purged);
+            }
+        }
         let length = hyper::body::Body::size_hint(&upstream.body).exact();
         if length.is_some_and(|length| length > self.store.largest()) {
             return Err(NoStore::TooLarge);

@@ -72,6 +72,11 @@ impl Flights {
         self.disown_all(origin, |_| true, forget);
     }
 
+    /// The same for all whose keys are `purged`.
+    pub(crate) fn disown_where(&self, purged: impl Fn(&str) -> bool) {
+        self.disown_all("", purged, || ());
+    }
+
     fn disown_all(&self, start: &str, which: impl Fn(&str) -> bool, forget: impl FnOnce()) {
         let mut table = lock(&self.table);
         let range = table.range(Arc::from(start)..).take_while(|(key, _)| key.starts_with(start));

@@ -104,7 +104,8 @@ use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::peer::Peers;
 use crate::policy::NoStore;
-use crate::purge::{Force, Full, Purges};
+use crate::purge::{Force, Full, Purges, Verdict};
+use crate::scope::Scope;
 use crate::store::Store;
 use crate::target::{Scheme, Site};
 
@@ -175,6 +176,7 @@ pub struct Proxy {
     stall_timeout: Duration,
     store: Store,
     purges: Purges,
+    token: String,
     flights: Flights,
     /// URLs whose response was not for all, lately.
     unshared: moka::sync::Cache<Arc<str>, NoStore>,
@@ -194,7 +196,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Sets the proxy up; nothing listens yet. Must be called within a tokio runtime.
+    /// Sets the proxy up; nothing listens yet. Whoever shows `token` may purge. Must be called within a
+    /// tokio runtime.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -202,6 +205,7 @@ impl Proxy {
         config: &Config,
         index: Handle,
         registry: &prometheus::Registry,
+        token: String,
     ) -> Result<Arc<Self>, StartError> {
         let levels = u8::try_from(config.overlay.levels.len()).unwrap_or(u8::MAX);
         let mut sources = vec![Source::None, Source::Local, Source::Origin];
@@ -240,6 +244,7 @@ impl Proxy {
             stall_timeout: config.origin.stall_timeout,
             store,
             purges: Purges::default(),
+            token,
             flights: Flights::new(budget),
             unshared: moka::sync::Cache::builder()
                 .max_capacity(MAX_UNSHARED)
@@ -308,9 +313,31 @@ impl Proxy {
         let force = if purge.hard { Force::Hard } else { Force::Soft };
         let now = clock::now();
         for scope in &scopes {
-            self.purges.add(scope, force, now).map_err(|Full| PurgeError::Full)?;
+            if self.purges.add(scope, force, now).is_err() {
+                self.purges.forget(self.store.oldest().unwrap_or(now));
+                self.purges.add(scope, force, now).map_err(|Full| PurgeError::Full)?;
+            }
         }
+        // What is under way was asked for before. Its tags are not known yet.
+        let by_tag = scopes.iter().any(|scope| matches!(scope, Scope::Tag(_)));
+        let purged = |key: &str| {
+            let uri = key.split('\n').next().unwrap_or_default();
+            by_tag || self.purges.verdict(uri, now, Vec::<&str>::new) != Verdict::Untouched
+        };
+        self.flights.disown_where(purged);
+        tracing::info!(?purge, "purged");
         Ok(())
+    }
+
+    /// Whether a request shows in `Authorization` (RFC 6750, section 2.1) that it may purge. How long the
+    /// answer takes does not tell how much is right.
+    #[must_use]
+    pub fn may_purge(&self, authorization: Option<&HeaderValue>) -> bool {
+        let expect = format!("Bearer {}", self.token);
+        authorization.map(HeaderValue::as_bytes).is_some_and(|said| {
+            let pairs = said.iter().zip(expect.as_bytes());
+            said.len() == expect.len() && pairs.fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+        })
     }
 
     fn refresh_gauges(&self) {
@@ -319,6 +346,7 @@ impl Proxy {
         let (objects, bytes) = self.store.size();
         self.metrics.cache_objects.set(gauge(objects));
         self.metrics.cache_bytes.set(gauge(bytes));
+        self.metrics.purges.set(gauge(self.purges.len() as u64));
         let (flights, bytes) = self.flights.size();
         self.metrics.flights.set(gauge(flights as u64));
         self.metrics.flight_bytes.set(gauge(bytes));

@@ -175,5 +175,8 @@ pub(crate) const MAX_PURGES: usize = 65_536;
 /// Octets of what they name: few URLs are longer than a hundred.
 pub(crate) const MAX_PURGE_OCTETS: usize = 8 << 20;
 
+/// Tags of one response that a purge may name; what a page is made of, and no more.
+pub(crate) const MAX_TAGS: usize = 256;
+
 /// Octets of a tag: Cloudflare allows 1,024 in all, nobody needs one half as long.
 pub(crate) const MAX_TAG: usize = 256;

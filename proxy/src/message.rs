@@ -96,6 +96,11 @@ impl Stored {
         Self::new(head, self.variant.clone(), freshness, self.body.clone(), self.index_key)
     }
 
+    /// The same, no longer fresh.
+    pub(crate) fn outdated(&self, now: SystemTime) -> Self {
+        self.updated(self.head.headers.clone(), self.freshness.outdated(now))
+    }
+
     /// What it takes of the memory for stored bodies, in octets.
     pub(crate) fn weight(&self) -> u64 {
         let fields: usize =

@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     pub(crate) cache_bytes: IntGauge,
     pub(crate) cache_objects: IntGauge,
     pub(crate) evictions: IntCounter,
+    pub(crate) purges: IntGauge,
     pub(crate) flights: IntGauge,
     pub(crate) flight_bytes: IntGauge,
     pub(crate) collapsed: IntCounter,
@@ -77,6 +78,7 @@ impl Metrics {
             )?,
             cache_bytes: gauge("coralline_cache_bytes", "Octets of stored responses.")?,
             cache_objects: gauge("coralline_cache_objects", "Responses stored.")?,
+            purges: gauge("coralline_cache_purges", "Purges that are remembered.")?,
             evictions: counter(
                 "coralline_cache_evictions_total",
                 "Responses that had to make room for others.",

@@ -11,7 +11,8 @@ use std::sync::{PoisonError, RwLock};
 use std::time::SystemTime;
 
 use crate::limits::{MAX_PURGE_OCTETS, MAX_PURGES};
-use crate::scope::Scope;
+use crate::message::Stored;
+use crate::scope::{Scope, tags};
 
 // The first octet of a rule's key.
 const HOST: u8 = b'h';
@@ -120,6 +121,11 @@ impl Purges {
             table.latest_tag = table.latest_tag.max(Some(now));
         }
         Ok(())
+    }
+
+    /// What is left of what is stored for `uri`.
+    pub(crate) fn of(&self, uri: &str, stored: &Stored) -> Verdict {
+        self.verdict(uri, stored.freshness.generated, || tags(&stored.head.headers))
     }
 
     /// What is left of a response to `uri` that the origin generated at `generated`, at the latest.

@@ -13,12 +13,11 @@
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
-use crate::Proxy;
 use crate::activity::Activity;
 use crate::admit::{Admitted, Asked, Entrance};
 use crate::announce::announce_again;
@@ -31,10 +30,13 @@ use crate::interim::{Early, Line};
 use crate::message::{Source, Stored};
 use crate::page;
 use crate::policy::{Reuse, reuse};
+use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
+use crate::store::Change;
 use crate::tunnel::wanted_protocol;
 use crate::upload::Upload;
+use crate::{Proxy, PurgeError};
 
 pub(crate) type Answer = (Source, Response<ResponseBody>);
 
@@ -62,6 +64,10 @@ impl Proxy {
                 let text = page::node(&self.suffix, name, self.contact.as_deref());
                 Ok((Source::None, own_page(status, text)))
             }
+            Ok(Admitted::Purge(purge)) => self
+                .purge(&purge)
+                .map_err(|error| refused(&error))
+                .map(|()| (Source::None, own_page(StatusCode::OK, "purged\n".into()))),
             Ok(Admitted::Site(asked)) if !human => self.serve_peer(&asked).await,
             Ok(Admitted::Site(mut asked)) => match (upgrade, asked.target.site.clone()) {
                 (Some((upgrade, protocol)), Some(site)) if asked.is_read() => {
@@ -106,7 +112,7 @@ impl Proxy {
         mut asked: Asked,
         line: Option<&Line>,
     ) -> Result<Answer, Failure> {
-        let (key, found) = self.store.find(&asked.uri, &asked.headers);
+        let (key, found) = self.held(&asked);
         let usable = found.as_ref().map(|stored| self.reuse(&asked, stored));
         if let (Some(stored), Some(reuse)) = (&found, usable.filter(|reuse| reuse.at_once())) {
             if reuse == Reuse::WhileRevalidating {
@@ -143,6 +149,23 @@ impl Proxy {
         self.pass(&asked, if found.is_some() { forward } else { Forward::Bypass }).await
     }
 
+    /// What is held for the request, as far as it was not purged, and the key under which it is fetched.
+    fn held(&self, asked: &Asked) -> (Arc<str>, Option<Arc<Stored>>) {
+        let (key, found) = self.store.find(&asked.uri, &asked.headers);
+        let found = found.and_then(|stored| match self.purges.of(&asked.uri, &stored) {
+            Verdict::Untouched => Some(stored),
+            Verdict::Stale => Some(Arc::new(stored.outdated(clock::now()))),
+            Verdict::Gone => {
+                self.store.update(&asked.uri, |other| match self.purges.of(&asked.uri, other) {
+                    Verdict::Gone => Change::Remove,
+                    _ => Change::Keep,
+                });
+                None
+            }
+        });
+        (key, found)
+    }
+
     /// What the origin may say to this client before its response.
     fn early(self: &Arc<Self>, line: &Line, asked: &Asked) -> Early {
         let (proxy, client, target) = (self.clone(), asked.client, asked.target.clone());
@@ -174,7 +197,7 @@ impl Proxy {
 
     /// What has landed since the cache was looked into.
     fn landed(&self, asked: &Asked) -> Option<Arc<Stored>> {
-        let (_, found) = self.store.find(&asked.uri, &asked.headers);
+        let (_, found) = self.held(asked);
         found.filter(|stored| self.reuse(asked, stored) == Reuse::Fresh)
     }
 
@@ -240,7 +263,7 @@ impl Proxy {
 
     /// Step 2 for a peer, which is served from what is held or arriving, and from nothing else.
     async fn serve_peer(&self, asked: &Asked) -> Result<Answer, Failure> {
-        let (key, found) = self.store.find(&asked.uri, &asked.headers);
+        let (key, found) = self.held(asked);
         let fresh = |stored: &Arc<Stored>| stored.freshness.remaining(clock::now()).is_some();
         if let Some(stored) = found.filter(fresh) {
             return Ok(self.hit(asked, &stored));
@@ -265,6 +288,15 @@ impl Proxy {
             CacheStatus { forward: None, answered: None, stored: false, collapsed: false, source };
         (source, self.respond_stored(asked, stored, status))
     }
+}
+
+/// As the one who asked over HTTP is told.
+fn refused(error: &PurgeError) -> Failure {
+    let (reason, status) = match error {
+        PurgeError::Name(_) => (Reason::HttpRequestError, StatusCode::BAD_REQUEST),
+        PurgeError::Full => (Reason::ProxyInternalError, StatusCode::SERVICE_UNAVAILABLE),
+    };
+    Failure::new(reason, error.to_string()).with_status(status)
 }
 
 fn joined(forward: Forward, source: Source) -> CacheStatus {

@@ -24,6 +24,7 @@ use crate::page;
 use crate::policy::{Freshness, OWN_TARGET};
 use crate::reason::{Failure, Reason};
 use crate::rewrite::Naming;
+use crate::scope::TAG_FIELDS;
 use crate::target::Target;
 use crate::upstream::Upstream;
 
@@ -259,6 +260,7 @@ impl Proxy {
         append_member(fields, CACHE_STATUS, member);
         if let Some(client) = asked.client {
             fields.remove(OWN_TARGET);
+            TAG_FIELDS.iter().for_each(|name| _ = fields.remove(name));
             if asked.mode == Mode::Suffixed {
                 self.naming(client, &asked.target).rewrite(fields);
             }

@@ -1,9 +1,11 @@
 //! What a purge names, as people write it: URLs, plain or with the suffix, hosts, and tags.
 
 use coralline_config::Suffix;
-use http::Uri;
+use http::header::HeaderMap;
+use http::{HeaderName, Uri};
 
-use crate::limits::{MAX_TAG, MAX_URI};
+use crate::limits::{MAX_TAG, MAX_TAGS, MAX_URI};
+use crate::policy::groups;
 use crate::target::{Whom, decode};
 
 /// What a purge is about. URIs are cache keys without their scheme: `//host/path`.
@@ -54,9 +56,26 @@ impl Purge {
     }
 }
 
+/// The fields in which origins name tags, for whichever cache they were written for; a client has no use
+/// for them.
+pub(crate) static TAG_FIELDS: [HeaderName; 3] = [
+    HeaderName::from_static("cache-tag"),
+    HeaderName::from_static("surrogate-key"),
+    HeaderName::from_static("xkey"),
+];
+
+/// The tags of a response, its groups (RFC 9875) among them.
+pub(crate) fn tags(response: &HeaderMap) -> Vec<String> {
+    let lines = TAG_FIELDS.iter().flat_map(|name| response.get_all(name));
+    let words =
+        lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split([',', ' ', '\t']));
+    let words = words.filter(|word| !word.is_empty()).map(str::to_owned);
+    words.chain(groups(response)).take(MAX_TAGS).collect()
+}
+
 const URL: &str = "a URL is expected, as in http://www.example.com/a.jpg";
 const NAME: &str = "the name of a host is expected, as in www.example.com";
-const LABEL: &str = "a tag of 1 to 256 visible octets is expected";
+const LABEL: &str = "a tag of 1 to 256 octets of ASCII is expected";
 
 impl Scope {
     pub(crate) fn uri(url: &str, suffix: &Suffix) -> Result<Self, BadName> {
@@ -77,7 +96,8 @@ impl Scope {
     }
 
     pub(crate) fn tag(tag: &str) -> Result<Self, BadName> {
-        let fits = (1..=MAX_TAG).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_graphic());
+        let fits =
+            (1..=MAX_TAG).contains(&tag.len()) && tag.bytes().all(|b| matches!(b, b' '..=b'~'));
         let wrong = || BadName { name: tag.to_owned(), expected: LABEL };
         fits.then(|| Self::Tag(tag.to_owned())).ok_or_else(wrong)
     }
@@ -162,6 +182,23 @@ mod tests {
     }
 
     #[test]
+    fn tags_are_read_as_each_cache_writes_them() {
+        let mut response = HeaderMap::new();
+        for (name, value) in [
+            ("cache-tag", "a, b,c"),
+            ("surrogate-key", "d  e"),
+            ("xkey", "f"),
+            ("xkey", "g h"),
+            ("cache-groups", "\"i\", \"j k\""),
+        ] {
+            response.append(name, value.parse().unwrap());
+        }
+        assert_eq!(tags(&response), ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j k"]);
+        response.append("xkey", "x ".repeat(2 * MAX_TAGS).parse().unwrap());
+        assert_eq!(tags(&response).len(), MAX_TAGS);
+    }
+
+    #[test]
     fn hosts_and_tags_are_names() {
         let host = |name: &str| Scope::host(name, &suffix()).ok();
         assert_eq!(host("A.com"), Some(Scope::Host("a.com".into())));
@@ -170,7 +207,7 @@ mod tests {
             assert_eq!(host(wrong), None, "{wrong}");
         }
         assert_eq!(Scope::tag("news"), Ok(Scope::Tag("news".into())));
-        for wrong in ["", "a b", &"x".repeat(MAX_TAG + 1)] {
+        for wrong in ["", "a\tb", "\u{e4}", &"x".repeat(MAX_TAG + 1)] {
             assert!(Scope::tag(wrong).is_err(), "{wrong}");
         }
     }

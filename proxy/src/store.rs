@@ -173,6 +173,13 @@ impl Store {
         }
     }
 
+    /// When the oldest of all that is kept was generated; it walks through all.
+    pub(crate) fn oldest(&self) -> Option<SystemTime> {
+        let generated =
+            |variants: &Variants| variants.iter().map(|stored| stored.freshness.generated).min();
+        self.entries.iter().filter_map(|(_, variants)| generated(&variants)).min()
+    }
+
     /// Whether anything is kept for the URI.
     pub(crate) fn holds(&self, uri: &str) -> bool {
         self.entries.contains_key(uri)
@@ -220,6 +227,7 @@ mod tests {
             lifetime: Duration::from_secs(60),
             stale: Staleness::default(),
             immutable: false,
+            generated: SystemTime::UNIX_EPOCH,
         };
         let body = Chunks::new([(0, Bytes::copy_from_slice(body))]);
         let key = Key::of_name(b"x");

@@ -25,6 +25,16 @@ pub(super) fn initial_age(response: &HeaderMap, times: Times) -> Duration {
     apparent.max(age_value(response).saturating_add(delay))
 }
 
+/// The moment until which the origin may have changed its mind unnoticed: when it was asked, or so long
+/// before as the caches on the way say. They leave out fractions of a second.
+pub(super) fn generated(response: &HeaderMap, times: Times) -> SystemTime {
+    let most = match response.contains_key(AGE) {
+        true => age_value(response).saturating_add(Duration::from_secs(1)),
+        false => Duration::ZERO,
+    };
+    times.request.checked_sub(most).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 /// The first member of the first line; one that is no number counts as none (RFC 9111, section 5.1).
 fn age_value(response: &HeaderMap) -> Duration {
     let line = response.get(AGE).and_then(|value| value.to_str().ok());
@@ -41,6 +51,19 @@ mod tests {
     fn check(response: &[(&str, &str)], expect: u64) {
         let times = Times { request: at(NOW - 2), response: at(NOW) };
         assert_eq!(initial_age(&headers(response), times).as_secs(), expect, "{response:?}");
+    }
+
+    #[test]
+    fn a_response_is_as_old_as_its_request_or_as_caches_say() {
+        let times = Times { request: at(NOW - 2), response: at(NOW) };
+        let check = |lines: &[(&str, &str)], expect: u64| {
+            assert_eq!(generated(&headers(lines), times), at(expect), "{lines:?}");
+        };
+        check(&[], NOW - 2);
+        check(&[("date", "Sun, 09 Sep 2001 01:45:40 GMT")], NOW - 2);
+        check(&[("age", "0")], NOW - 3);
+        check(&[("age", "60")], NOW - 63);
+        check(&[("age", "99999999999")], 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use http::StatusCode;
 use http::header::{DATE, EXPIRES, HeaderMap, LAST_MODIFIED};
 
 use super::Rules;
-use super::age::{Times, initial_age};
+use super::age::{Times, generated, initial_age};
 use super::date::{date, date_of};
 use super::directives::{Reach, ResponseDirectives};
 
@@ -23,6 +23,9 @@ pub(crate) struct Freshness {
     pub(crate) stale: Staleness,
     /// It will not change as long as it is fresh (RFC 8246).
     pub(crate) immutable: bool,
+    /// The origin has made or validated it by then, or later: a purge after that is not about it. By our
+    /// clock and the caches' Age alone, as an origin whose Date lags would seem purged for ever.
+    pub(crate) generated: SystemTime,
 }
 
 /// The use of a response that is no longer fresh (RFC 9111, section 4.2.4; RFC 5861).
@@ -51,7 +54,17 @@ impl Freshness {
             lifetime,
             stale: Staleness::of(told, rules),
             immutable: told.immutable,
+            generated: generated(response, times),
         }
+    }
+
+    /// The same, but stale from `now` on: it is validated before it is used, whatever else it allows.
+    #[must_use]
+    pub(crate) fn outdated(&self, now: SystemTime) -> Self {
+        let lifetime = self.lifetime.min(self.age(now));
+        let stale =
+            Staleness { must_revalidate: true, while_revalidate: Duration::ZERO, ..self.stale };
+        Self { lifetime, stale, ..*self }
     }
 
     /// RFC 9111, section 4.2.3: current_age.
@@ -247,6 +260,7 @@ mod tests {
             lifetime: Duration::from_secs(lifetime),
             stale: Staleness { if_error: Duration::from_secs(if_error), ..Staleness::default() },
             immutable: false,
+            generated: SystemTime::UNIX_EPOCH,
         }
     }
 

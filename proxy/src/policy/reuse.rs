@@ -82,6 +82,7 @@ mod tests {
             lifetime: Duration::from_secs(lifetime),
             stale: Staleness::default(),
             immutable: false,
+            generated: SystemTime::UNIX_EPOCH,
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) enum NoStore {
     Worthless,
     /// It is larger than may be kept.
     TooLarge,
+    /// A peer's copy is older than a purge of it here.
+    Purged,
 }
 
 /// For a response to GET.

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod crowd;
+mod purge;
 mod rules;
 mod serving;
 mod site;

@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 /// Where `web.test` is: an address whose ports 80 and 443 no other test wants.
 pub(crate) const WEB: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 80, 44, 3);
 
+/// Who shows this may purge.
+pub(crate) const TOKEN: &str = "a-token";
+
 /// Nothing in these tests takes this long unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -59,7 +62,7 @@ impl Node {
         let ended = stop.clone().cancelled_owned();
         let (index, overlay) = coralline_overlay::start(&config, services, ended).await.unwrap();
         let registry = prometheus::Registry::new();
-        let proxy = Proxy::new(&config, index.clone(), &registry).unwrap();
+        let proxy = Proxy::new(&config, index.clone(), &registry, TOKEN.into()).unwrap();
         let (http_addr, peer_addr) = (config.http.listen[0], config.peer.listen);
         let clients = tokio::spawn(proxy.clone().serve(http, Door::Http, stop.clone()));
         let peers = tokio::spawn(proxy.clone().serve(peer, Door::Peer, stop.clone()));
