@@ -11,5 +11,6 @@ mod crowd;
 mod rules;
 mod serving;
 mod site;
+mod smuggling;
 mod trouble;
 mod world;
