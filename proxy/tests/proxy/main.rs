@@ -8,6 +8,8 @@
 
 mod bad_input;
 mod crowd;
+mod history;
+mod model;
 mod rules;
 mod serving;
 mod site;
