@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderName, Method, StatusCode, request};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, request};
 
 use crate::Proxy;
 use crate::fields::{CDN_LOOP, Mode, cleaned};
@@ -91,22 +91,19 @@ impl Proxy {
         entrance: Entrance,
     ) -> Result<Admitted, Failure> {
         check_size(&parts)?;
+        check_framing(&parts)?;
         let content = has_content(&parts.headers);
         let read = matches!(parts.method, Method::GET | Method::HEAD);
+        let authority = authority(&parts)?;
         if parts.method.as_str() == "PURGE"
             && let Entrance::Client { tls } = entrance
             && self.may_purge(parts.headers.get(AUTHORIZATION))
         {
             let scheme = if tls { "https" } else { "http" };
-            let url = format!("{scheme}://{}{}", authority(&parts)?, path(&parts)?);
+            let url = format!("{scheme}://{authority}{}", path(&parts)?);
             let hard = parts.headers.get(PURGE).is_some_and(|value| value == "hard");
             return Ok(Admitted::Purge(Purge { urls: vec![url], hard, ..Purge::default() }));
         }
-        let authority = match authority(&parts) {
-            // Whatever it names, it is not done.
-            Err(_) if !read => return Err(not_allowed()),
-            authority => authority?,
-        };
         if let Entrance::Client { tls } = entrance
             && let Some(target) = self.site_target(&authority, tls, &parts)?
         {
@@ -277,6 +274,32 @@ fn check_size(parts: &request::Parts) -> Result<(), Failure> {
     if fields > MAX_REQUEST_HEAD {
         let detail = format!("the header section is longer than {MAX_REQUEST_HEAD} octets");
         return Err(bad(detail).with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+    }
+    Ok(())
+}
+
+/// A request that two readers could take apart differently is none (RFC 9112, section 6.3). hyper refuses
+/// most; here are those that it would settle by itself.
+fn check_framing(parts: &request::Parts) -> Result<(), Failure> {
+    let headers = &parts.headers;
+    let lengths = headers.get_all(CONTENT_LENGTH);
+    let one = lengths.iter().count() <= 1;
+    let plain = lengths.iter().all(|line| line.as_bytes().iter().all(u8::is_ascii_digit));
+    if !one || !plain {
+        return Err(bad("Content-Length is given more than once, or is no number"));
+    }
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    if chunked && headers.contains_key(CONTENT_LENGTH) {
+        return Err(bad("Content-Length and Transfer-Encoding contradict each other"));
+    }
+    if chunked && parts.version < Version::HTTP_11 {
+        return Err(bad("HTTP/1.0 has no Transfer-Encoding"));
+    }
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    let named = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let differ = host.zip(named).is_some_and(|(host, named)| !host.eq_ignore_ascii_case(named));
+    if differ && parts.version == Version::HTTP_2 {
+        return Err(bad("Host and :authority name different hosts"));
     }
     Ok(())
 }

@@ -300,6 +300,15 @@ impl Flight {
         self.wait(|state| state.begin.clone()).await
     }
 
+    /// Waits until all has come, or nothing more will.
+    pub(crate) async fn over(&self) {
+        self.wait(|state| state.end.as_ref().map(|_| ())).await;
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.state().begin.is_some()
+    }
+
     /// The same for a peer, which is not kept waiting for another peer: two nodes that ask each
     /// other would wait for ever. Nothing: ask elsewhere.
     pub(crate) async fn begun_for_peer(&self) -> Option<Begin> {

@@ -54,6 +54,15 @@ impl Flights {
         Ok(Boarding::New(Landing { table: self.table.clone(), key: key.clone(), flight }))
     }
 
+    /// Waits until this flight is off the table.
+    pub(crate) async fn gone(&self, key: &str, flight: &Arc<Flight>) {
+        flight.over().await;
+        while self.find(key).is_some_and(|other| Arc::ptr_eq(&other, flight)) {
+            // It has ended, and its task is about to take it off.
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(crate) fn find(&self, key: &str) -> Option<Arc<Flight>> {
         lock(&self.table).get(key).cloned()
     }

@@ -17,6 +17,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::activity::Activity;
 use crate::admit::{Admitted, Asked, Entrance};
@@ -27,6 +28,7 @@ use crate::fetch::Job;
 use crate::flight::{Begin, Flight};
 use crate::flights::Boarding;
 use crate::interim::{Early, Line};
+use crate::limits::INSIST_PATIENCE;
 use crate::message::{Source, Stored};
 use crate::page;
 use crate::policy::{Reuse, reuse};
@@ -138,6 +140,8 @@ impl Proxy {
             return self.fly(asked, key, found, forward).await;
         }
         if asked.is_head()
+            && forward != Forward::Request
+            && !asked.told.no_cache
             && let Some(flight) = self.flights.find(&key)
             && let Begin::Stream(arriving) = flight.begun().await
             && arriving.is_for(&asked)
@@ -145,6 +149,10 @@ impl Proxy {
             let status = joined(forward, arriving.source);
             let response = self.respond_arriving(&asked, &arriving, &flight, status);
             return Ok((arriving.source, response.expect("a HEAD response has no body to miss")));
+        }
+        // One may have landed between the two looks.
+        if let Some(stored) = self.landed(&asked) {
+            return Ok(self.hit(&asked, &stored));
         }
         self.pass(&asked, if found.is_some() { forward } else { Forward::Bypass }).await
     }
@@ -209,7 +217,18 @@ impl Proxy {
         stale: Option<Arc<Stored>>,
         forward: Forward,
     ) -> Result<Answer, Failure> {
-        let (flight, leader) = match self.flights.board(&key, || self.landed(&asked)) {
+        let insists = forward == Forward::Request || asked.told.no_cache;
+        let mut boarding = self.flights.board(&key, || self.landed(&asked));
+        if let (true, Ok(Boarding::Joined(flight))) = (insists, &boarding)
+            && flight.has_begun()
+        {
+            // What the origin said before this client came is not what it wants to hear.
+            if timeout(INSIST_PATIENCE, self.flights.gone(&key, flight)).await.is_err() {
+                return self.pass(&asked, forward).await;
+            }
+            boarding = self.flights.board(&key, || self.landed(&asked));
+        }
+        let (flight, leader) = match boarding {
             Ok(Boarding::Stored(stored)) => return Ok(self.hit(&asked, &stored)),
             Ok(Boarding::Joined(flight)) => (flight, None),
             Ok(Boarding::New(landing)) => {

@@ -8,9 +8,12 @@
 
 mod bad_input;
 mod crowd;
+mod history;
+mod model;
 mod purge;
 mod rules;
 mod serving;
 mod site;
+mod smuggling;
 mod trouble;
 mod world;
