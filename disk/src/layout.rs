@@ -130,7 +130,12 @@ impl Layout {
     }
 
     pub(crate) fn remove(&mut self, number: u32) {
+        self.close(number);
         self.segments.remove(&number);
+    }
+
+    /// Nothing more goes into this segment.
+    pub(crate) fn close(&mut self, number: u32) {
         self.open.iter_mut().filter(|open| **open == Some(number)).for_each(|open| *open = None);
     }
 
@@ -179,6 +184,11 @@ impl Layout {
             true
         });
         Verdict { kept, gone, remembered: !main }
+    }
+
+    /// The queue in which a record is.
+    pub(crate) fn queue_of(&self, place: Place) -> Queue {
+        self.segment(place.segment).map_or(Queue::Probation, |segment| segment.queue)
     }
 
     /// The queue for a new head: main if it was evicted unread a while ago.
