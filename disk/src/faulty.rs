@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::disk::{Disk, Options};
 use crate::hash::{Seed, nth};
 use crate::layout::Geometry;
-use crate::storage::{File, Part, Storage};
+use crate::storage::{File, Storage};
 
 /// Small sizes: blocks and slices of a few octets, so that tests cross all their borders.
 pub(crate) const GEOMETRY: Geometry = Geometry { block: 16, slice: 64, segment: 1024, records: 24 };
@@ -80,7 +80,7 @@ impl World {
     /// Begins a change; true if it is the last one, which is done by half.
     fn change(&mut self) -> io::Result<bool> {
         self.changes += 1;
-        self.alive().inspect_err(|_| ())?;
+        self.alive()?;
         Ok(self.stop_at == Some(self.changes))
     }
 
@@ -157,9 +157,4 @@ impl Storage for Faulty {
     fn now(&self) -> Duration {
         self.world().now
     }
-}
-
-/// All data files.
-pub(crate) fn data_files(world: &World) -> Vec<File> {
-    world.files.keys().filter(|file| file.part == Part::Data).copied().collect()
 }

@@ -207,7 +207,7 @@ impl Layout {
         self.limit = less.max(MIN_SEGMENTS * segment).min(self.configured);
     }
 
-    /// A segment was filled without trouble: use more, up to what is configured.
+    /// There was no trouble for a while: use more, up to what is configured.
     pub(crate) fn grow(&mut self) {
         let more = self.limit.saturating_add(u64::from(self.geometry.segment));
         self.limit = more.min(self.configured);
