@@ -72,7 +72,7 @@ impl World {
             return Err(ErrorKind::BrokenPipe.into());
         }
         match self.fail_one_in {
-            Some(n) if nth(3, self.calls) % n == 0 => Err(rustix::io::Errno::IO.into()),
+            Some(n) if nth(3, self.calls).is_multiple_of(n) => Err(rustix::io::Errno::IO.into()),
             _ => Ok(()),
         }
     }

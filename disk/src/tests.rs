@@ -17,6 +17,10 @@ use crate::writer::Refused;
 /// Enough that nothing is evicted.
 const AMPLE: u64 = 1 << 20;
 
+fn size(n: u64) -> usize {
+    usize::try_from(n).unwrap()
+}
+
 fn body(seed: u64, length: usize) -> Vec<u8> {
     (0..length as u64).map(|n| nth(seed, n).to_le_bytes()[0]).collect()
 }
@@ -54,9 +58,9 @@ fn bodies_of_all_lengths_come_back_from_any_offset() {
     for length in (0..300).chain([1000, 5000]) {
         for known in [true, false] {
             let key = format!("{length} {known}");
-            let body = body(length, length as usize);
+            let body = body(length, size(length));
             let mut writer = disk.begin(key.as_bytes(), b"meta", known.then_some(length)).unwrap();
-            for piece in body.chunks(1 + length as usize % 37) {
+            for piece in body.chunks(1 + size(length) % 37) {
                 writer.write(piece).unwrap();
             }
             let mut written = writer.commit().unwrap();
@@ -65,7 +69,7 @@ fn bodies_of_all_lengths_come_back_from_any_offset() {
             assert_eq!(object.version(), written.version());
             assert_eq!(object.is_sliced(), length > u64::from(GEOMETRY.slice));
             for offset in [0, 1, length / 3, length.saturating_sub(1), length, length + 9] {
-                let rest = body.get(offset as usize..).unwrap_or_default();
+                let rest = body.get(size(offset)..).unwrap_or_default();
                 assert_eq!(read_from(&mut object, offset).unwrap(), rest, "{key} from {offset}");
                 assert_eq!(read_from(&mut written, offset).unwrap(), rest);
             }
@@ -75,7 +79,7 @@ fn bodies_of_all_lengths_come_back_from_any_offset() {
     assert_eq!(disk.stats().writers, 0);
     let again = world.disk(AMPLE);
     for length in (0..300).chain([1000, 5000]) {
-        let expect = (b"meta".to_vec(), body(length, length as usize));
+        let expect = (b"meta".to_vec(), body(length, size(length)));
         for known in [true, false] {
             let key = format!("{length} {known}");
             assert_eq!(read(&again, key.as_bytes()).as_ref(), Some(&expect), "{key}");
@@ -272,7 +276,7 @@ fn act(disk: &Disk, step: &Step, n: u64, now: &Model) -> Option<(u8, Kept, bool)
             Some((key, Some((meta, body, which)), done))
         }
         Step::Slices { key, length, which } => {
-            let body = body(n, usize::try_from(length).unwrap());
+            let body = body(n, size(length));
             let done = disk.put_head(&[key], &meta, length).and_then(|object| {
                 for (slice, octets) in
                     body.chunks(64).enumerate().filter(|(s, _)| which >> s & 1 == 1)
@@ -445,7 +449,7 @@ proptest! {
     ) {
         let world = Faulty::default();
         let disk = world.disk(AMPLE);
-        let length = |n: u64| usize::try_from(n * 37 % 400).unwrap();
+        let length = |n: u64| size(n * 37 % 400);
         for n in 0..30u64 {
             put(&disk, &n.to_le_bytes(), b"meta", &body(n, length(n))).unwrap();
         }

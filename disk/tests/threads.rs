@@ -71,7 +71,7 @@ fn nobody_ever_reads_a_wrong_octet() {
             let disk = disk.clone();
             move || {
                 let mut state = thread * 0x1234_5678_9abc + 1;
-                (0..800).map(|_| act(&disk, &mut state)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+                (0..400).map(|_| act(&disk, &mut state)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
             }
         };
         let threads: Vec<_> = (0..8).map(|thread| scope.spawn(run(thread))).collect();
@@ -80,6 +80,6 @@ fn nobody_ever_reads_a_wrong_octet() {
     });
     let stats = disk.stats();
     println!("{writes} writes, {reads} reads that found something; {stats:?}");
-    assert!(reads > 500 && stats.evicted > 0, "{reads} {stats:?}");
+    assert!(reads > 300 && stats.evicted > 0, "{reads} {stats:?}");
     assert_eq!((stats.damaged, stats.given_up, stats.write_errors, stats.writers), (0, 0, 0, 0));
 }
