@@ -4,7 +4,7 @@ use crate::index::{Entry, Place};
 use crate::layout::Verdict;
 use crate::limits::COPY_SHARE;
 use crate::line::{Kind, Queue};
-use crate::record::{SUM, check_block};
+use crate::record::{Head, SUM, check_block};
 use crate::shared::{ReadFailure, Shared, Writing, files, slices};
 use crate::storage::{read_full, write_full};
 use crate::writer::Refused;
@@ -39,6 +39,8 @@ impl Shared {
 
     /// Evicts a segment: what was read of it is copied, the rest goes.
     fn evict(&self, writing: &mut Writing, victim: u32) -> Result<(), Refused> {
+        // With little capacity it may be the one that is being filled: no copy may go there.
+        writing.layout.close(victim);
         let members = self.index().members(victim);
         let Verdict { kept, mut gone, remembered } = writing.layout.judge(victim, members);
         let mut kept = kept.into_iter();
@@ -110,8 +112,8 @@ impl Shared {
         let mut octets = vec![0; place.length as usize];
         let file = files(place.segment).0;
         read_full(&*self.storage, file, &mut octets, u64::from(place.offset))?;
-        let head = crate::record::Head::decode(self.seed, &octets).ok_or(ReadFailure::Damaged)?;
-        let start = crate::record::Head::needs(&octets).ok_or(ReadFailure::Damaged)?;
+        let head = Head::decode(self.seed, &octets).ok_or(ReadFailure::Damaged)?;
+        let start = Head::needs(&octets).ok_or(ReadFailure::Damaged)?;
         let seed = self.seed.block_seed(&head.key, head.version, head.slice);
         let blocks = octets.get(start..).unwrap_or_default().chunks((self.block + SUM) as usize);
         for (block, number) in blocks.zip(0..) {

@@ -107,7 +107,7 @@ impl Fill {
         if let Err(error) = write_full(&*self.shared.storage, file, &self.waiting, offset) {
             // A deleted file is no trouble of the disk: an eviction was faster.
             let refused = match error.kind() {
-                std::io::ErrorKind::NotFound => Refused::Evicted,
+                std::io::ErrorKind::NotFound => self.shared.lost(place.segment),
                 _ => self.shared.write_failed(&error),
             };
             self.failed = Some(refused);

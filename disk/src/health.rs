@@ -71,9 +71,11 @@ impl Trouble {
         }
     }
 
-    /// A whole segment was written: the trouble is over, and the next begins with a short pause.
-    pub(crate) fn over(&mut self) {
+    /// A whole segment was written: the trouble is over, and the next begins with a short pause. Returns
+    /// whether there has been none for so long that more of the disk may be tried.
+    pub(crate) fn over(&mut self, now: Duration) -> bool {
         self.pause = FIRST_PAUSE;
+        now >= self.until + LONGEST_PAUSE
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -104,7 +106,8 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
         trouble.wrote(now);
         assert_eq!(trouble.health(), Health::Good);
-        trouble.over();
+        assert!(!trouble.over(now));
+        assert!(trouble.over(now + LONGEST_PAUSE));
         trouble.failed(now, Health::Failing);
         assert!(trouble.may_write(now + FIRST_PAUSE));
     }

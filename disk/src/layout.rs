@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use crate::ghosts::Ghosts;
 use crate::index::{Entry, Place};
 use crate::limits::{
-    BLOCK, COPY_SHARE, GHOSTS, MAX_SEGMENT, MIN_RECORD, MIN_SEGMENT, MIN_SEGMENTS, PROBATION_SHARE,
-    SEGMENTS, SLICE,
+    BLOCK, COPY_SHARE, FEWEST_SEGMENTS, GHOSTS, MAX_SEGMENT, MIN_RECORD, MIN_SEGMENT,
+    PROBATION_SHARE, SEGMENTS, SLICE,
 };
 use crate::line::{LINE, Queue};
 
@@ -58,6 +58,8 @@ pub(crate) struct Layout {
     open: [Option<u32>; 2],
     next: u32,
     configured: u64,
+    /// The size of segments when all that is configured may be used.
+    largest: u32,
     /// What may be used now: less than what is configured when the disk was found full.
     limit: u64,
     ghosts: Ghosts,
@@ -77,8 +79,9 @@ impl Layout {
             last.map(|(number, _)| *number)
         };
         let open = [last(Queue::Probation), last(Queue::Main)];
-        let (configured, limit, ghosts) = (capacity, capacity, Ghosts::new(GHOSTS));
-        Self { geometry, segments, open, next, configured, limit, ghosts }
+        let (largest, ghosts) = (geometry.segment, Ghosts::new(GHOSTS));
+        let (configured, limit) = (capacity, capacity);
+        Self { geometry, segments, open, next, configured, largest, limit, ghosts }
     }
 
     /// A place for a record of `length` octets, or `None` if a new segment has to be opened.
@@ -130,7 +133,12 @@ impl Layout {
     }
 
     pub(crate) fn remove(&mut self, number: u32) {
+        self.close(number);
         self.segments.remove(&number);
+    }
+
+    /// Nothing more goes into this segment.
+    pub(crate) fn close(&mut self, number: u32) {
         self.open.iter_mut().filter(|open| **open == Some(number)).for_each(|open| *open = None);
     }
 
@@ -181,6 +189,11 @@ impl Layout {
         Verdict { kept, gone, remembered: !main }
     }
 
+    /// The queue in which a record is.
+    pub(crate) fn queue_of(&self, place: Place) -> Queue {
+        self.segment(place.segment).map_or(Queue::Probation, |segment| segment.queue)
+    }
+
     /// The queue for a new head: main if it was evicted unread a while ago.
     pub(crate) fn queue_for(&mut self, id: u64) -> Queue {
         if self.ghosts.remove(id) { Queue::Main } else { Queue::Probation }
@@ -192,15 +205,23 @@ impl Layout {
 
     /// The disk is full before the capacity is: use less than now.
     pub(crate) fn shrink(&mut self) {
-        let segment = u64::from(self.geometry.segment);
-        let less = self.octets().min(self.limit).saturating_sub(segment);
-        self.limit = less.max(MIN_SEGMENTS * segment).min(self.configured);
+        let less = self.octets().min(self.limit).saturating_sub(u64::from(self.geometry.segment));
+        let least = FEWEST_SEGMENTS * u64::from(self.largest.min(MIN_SEGMENT));
+        self.limit = less.max(least).min(self.configured);
+        self.resize();
     }
 
-    /// A segment was filled without trouble: use more, up to what is configured.
+    /// There was no trouble for a while: use more, up to what is configured.
     pub(crate) fn grow(&mut self) {
         let more = self.limit.saturating_add(u64::from(self.geometry.segment));
         self.limit = more.min(self.configured);
+        self.resize();
+    }
+
+    /// New segments are of a size that suits what may be used.
+    fn resize(&mut self) {
+        let segment = u32::try_from(self.limit / SEGMENTS).unwrap_or(u32::MAX);
+        self.geometry.segment = segment.clamp(self.largest.min(MIN_SEGMENT), self.largest);
     }
 
     /// What may be used now, in octets.
@@ -321,6 +342,16 @@ mod tests {
     }
 
     #[test]
+    fn less_capacity_has_smaller_segments() {
+        let mut layout = Layout::new(Geometry::of(1 << 30), 1 << 30, BTreeMap::new(), 0);
+        layout.opened(0, Queue::Probation);
+        layout.shrink();
+        assert_eq!((layout.limit(), layout.geometry.segment), (8 << 20, 2 << 20));
+        (0..1000).for_each(|_| layout.grow());
+        assert_eq!((layout.limit(), layout.geometry.segment), (1 << 30, 16 << 20));
+    }
+
+    #[test]
     fn a_full_disk_takes_capacity_and_gives_it_back() {
         let mut layout = layout(&(0..19).map(|n| (n, Queue::Main)).collect::<Vec<_>>());
         assert!(layout.is_full());
@@ -330,7 +361,7 @@ mod tests {
             layout.remove(n);
             layout.shrink();
         }
-        assert_eq!(layout.limit(), 8_000, "never less than eight segments");
+        assert_eq!(layout.limit(), 4_000, "never less than four segments");
         (0..20).for_each(|_| layout.grow());
         assert_eq!(layout.limit(), 20_000);
     }

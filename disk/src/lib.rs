@@ -3,6 +3,8 @@
 mod directory;
 mod disk;
 mod evict;
+#[cfg(test)]
+mod faulty;
 mod fill;
 mod ghosts;
 mod hash;
@@ -17,6 +19,8 @@ mod recover;
 mod shared;
 mod stats;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use directory::OpenError;

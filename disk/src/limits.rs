@@ -25,6 +25,9 @@ pub const MAX_WRITERS: usize = 256;
 pub(crate) const SEGMENTS: u64 = 64;
 /// See [`MIN_CAPACITY`].
 pub(crate) const MIN_SEGMENTS: u64 = 8;
+/// How few there may be when the disk is full before the capacity is used: one that is being filled in
+/// each queue, one to evict, and one kept free.
+pub(crate) const FEWEST_SEGMENTS: u64 = 4;
 /// Holds one largest record, and leaves room for others.
 pub(crate) const MIN_SEGMENT: u32 = 2 << 20;
 /// Evicting one takes a fraction of a second on a plain disk; a thousand of them hold 64 GB.

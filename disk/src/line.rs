@@ -130,7 +130,7 @@ mod tests {
         fn damage_is_found(line in any_line(), at in 0..LINE, bit in 0..8, short in 0..LINE) {
             let mut octets = line.encode(Seed(3), 1, 2);
             prop_assert_eq!(Line::decode(Seed(3), 1, 2, &octets[..short]), None);
-            octets[at] ^= 1 << bit;
+            octets[at] ^= 1u8 << bit;
             prop_assert_eq!(Line::decode(Seed(3), 1, 2, &octets), None);
         }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::fill::Fill;
 use crate::index::{Entry, Place};
 use crate::limits::MAX_MOVES;
-use crate::line::{Kind, Queue};
+use crate::line::Kind;
 use crate::record::{Head, SUM, check_block, unframed};
 use crate::shared::{ReadFailure, Shared, files};
 use crate::storage::read_full;
@@ -281,7 +281,8 @@ impl Object {
         }
         let _permit = Permit::new(&self.shared)?;
         let length = u32::try_from(self.length).map_err(|_| Refused::Replaced)?;
-        let mut fill = Fill::new(&self.shared, &head, Queue::Probation, length);
+        let queue = self.shared.writing().layout.queue_of(entry.place());
+        let mut fill = Fill::new(&self.shared, &head, queue, length);
         let mut source = Self { current: None, ahead: None, ..self.clone() };
         while fill.body() < length {
             let block = source.read(u64::from(fill.body())).map_err(|_| Refused::Replaced)?;

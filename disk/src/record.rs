@@ -131,7 +131,7 @@ mod tests {
         fn a_flipped_bit_is_found(head in any_head(), at: prop::sample::Index, bit in 0..8) {
             let mut octets = head.encode(Seed(7));
             let at = at.index(octets.len());
-            octets[at] ^= 1 << bit;
+            octets[at] ^= 1u8 << bit;
             prop_assert_eq!(Head::decode(Seed(7), &octets), None);
         }
 

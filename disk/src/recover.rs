@@ -55,10 +55,7 @@ impl Recovery {
             count += 1;
             line
         };
-        let queue = match next() {
-            Some((Some(Line::Segment(queue)), _)) => queue,
-            _ => return Err(Damaged),
-        };
+        let Some((Some(Line::Segment(queue)), _)) = next() else { return Err(Damaged) };
         let (mut records, mut gone, mut lines) = (Vec::new(), BTreeSet::new(), 1);
         let (mut end, mut seen) = (data, 0);
         while let Some((line, octets)) = next() {
@@ -191,7 +188,7 @@ mod tests {
         fn a_flipped_bit_never_brings_anything_back(at in 0..4 * LINE, bit in 0..8) {
             let lines = [record(1, 0, 0), Line::Gone { id: 1, offset: 0 }, record(2, 10, 1)];
             let mut lines = file(1, &lines);
-            lines[at] ^= 1 << bit;
+            lines[at] ^= 1u8 << bit;
             prop_assert_eq!(read(&lines, 20), Err(Damaged));
         }
 

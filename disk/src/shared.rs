@@ -144,8 +144,9 @@ impl Shared {
         }
         if let Some(sealed) = writing.layout.opened(number, queue) {
             self.index().seal(sealed);
-            writing.layout.grow();
-            self.trouble().over();
+            if self.trouble().over(self.storage.now()) {
+                writing.layout.grow();
+            }
         }
         Ok(())
     }
@@ -158,6 +159,10 @@ impl Shared {
         id: u64,
         entry: Entry,
     ) -> Result<Option<Entry>, Refused> {
+        if !writing.undeleted.is_empty() {
+            // There may be an earlier record of this id, which nothing but this one keeps down.
+            self.delete_again(writing)?;
+        }
         // Slices need no mark: one of the same version holds the same.
         let old = self.publish(writing, id, entry)?.filter(|old| old.kind().is_head());
         old.map(|old| self.bury(writing, id, old)).transpose()?;
@@ -177,7 +182,12 @@ impl Shared {
         let sequence = writing.sequence;
         writing.sequence += 1;
         let line = Line::Record { kind, id, offset, length, sequence };
-        self.append(writing, segment, line).map_err(|error| self.write_failed(&error))?;
+        if let Err(error) = self.append(writing, segment, line) {
+            if error.kind() == ErrorKind::NotFound {
+                self.give_up(writing, segment);
+            }
+            return Err(self.write_failed(&error));
+        }
         self.counts.written.add(u64::from(length));
         self.trouble().wrote(self.storage.now());
         Ok(self.index().insert(id, entry))
@@ -194,10 +204,7 @@ impl Shared {
             return Ok(());
         };
         let refused = self.write_failed(&error);
-        self.counts.given_up.add(1);
-        self.index().remove_segment(segment);
-        writing.layout.remove(segment);
-        if self.delete(writing, segment) { Ok(()) } else { Err(refused) }
+        if self.give_up(writing, segment) { Ok(()) } else { Err(refused) }
     }
 
     fn append(&self, writing: &mut Writing, segment: u32, line: Line) -> io::Result<()> {
@@ -257,7 +264,8 @@ impl Shared {
         Ok((head, u32::try_from(needs).map_err(|_| ReadFailure::Damaged)?, rest))
     }
 
-    /// Drops a record that cannot be read, if it is still there.
+    /// Drops a record that cannot be read, if it is still there. One that cannot be marked stays, and
+    /// leads here again: were it only forgotten, it might be back when what replaces it has gone.
     pub(crate) fn drop_record(&self, id: u64, place: Place, failure: &ReadFailure) {
         match failure {
             ReadFailure::Gone => return,
@@ -268,11 +276,32 @@ impl Shared {
             }
         }
         let mut writing = self.writing();
-        let dropped = self.index().remove(id, Some(place));
-        if let Some(entry) = dropped.filter(|entry| entry.kind().is_head()) {
-            // If the mark cannot be written, a restart leads here again.
-            let _ = self.bury(&mut writing, id, entry);
+        let entry = self.index().get(id).filter(|entry| entry.place() == place);
+        let Some(entry) = entry else { return };
+        let line = Line::Gone { id, offset: place.offset };
+        let marked =
+            !entry.kind().is_head() || self.append(&mut writing, place.segment, line).is_ok();
+        if marked {
+            self.index().remove(id, Some(place));
         }
+    }
+
+    /// A file of a segment is not there, and not because we deleted it: somebody else has.
+    pub(crate) fn lost(&self, segment: u32) -> Refused {
+        let mut writing = self.writing();
+        if writing.layout.segment(segment).is_some() {
+            tracing::warn!("disk cache: segment {segment} is given up: a file was taken away");
+            self.give_up(&mut writing, segment);
+        }
+        Refused::Evicted
+    }
+
+    /// Forgets a segment and deletes it. False: deleting has to be tried again.
+    fn give_up(&self, writing: &mut Writing, segment: u32) -> bool {
+        self.counts.given_up.add(1);
+        self.index().remove_segment(segment);
+        writing.layout.remove(segment);
+        self.delete(writing, segment)
     }
 
     /// Drops the slices of a version that is gone: nobody can ask for them any more. No mark is needed,

@@ -264,13 +264,17 @@ pub(crate) fn write_head(
     let length = head.length.unwrap_or_default();
     check_sizes(&head.key, &head.meta, length)?;
     let _permit = Permit::new(shared)?;
-    let place = Fill::new(shared, head, Queue::Probation, 0).finish()?;
+    let place = expected.map(Entry::place);
+    let queue = place.map_or(Queue::Probation, |place| shared.writing().layout.queue_of(place));
+    let place = Fill::new(shared, head, queue, 0).finish()?;
     let id = shared.seed.head_id(&head.key);
     let mut writing = shared.writing();
     if !still_there(shared, id, expected) {
         return Err(Refused::Replaced);
     }
-    let old = shared.commit(&mut writing, id, Entry::new(place, Kind::Sliced))?;
+    let hits = expected.map_or(0, Entry::hits);
+    let entry = Entry::new(place, Kind::Sliced).with_hits(hits);
+    let old = shared.commit(&mut writing, id, entry)?;
     drop(writing);
     if expected.is_none() {
         shared.drop_slices_of(old);
