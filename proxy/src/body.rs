@@ -16,8 +16,9 @@ use tokio::time::{Duration, timeout};
 
 use crate::activity::{Activity, Waiting};
 use crate::flight::Reader;
-use crate::message::Stored;
+use crate::message::{Stored, part};
 use crate::reason::{Failure, Reason};
+use crate::tier::read;
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 
@@ -68,6 +69,19 @@ impl ResponseBody {
     }
 
     pub(crate) fn stored(stored: Arc<Stored>, at: u64, end: u64) -> Self {
+        if let (Some(object), None) = (stored.body.object(), stored.body.chunks()) {
+            let length = Some(end - at);
+            let pieces = stream::unfold((object.clone(), at), move |(object, at)| async move {
+                if at >= end {
+                    return None;
+                }
+                let (piece, object) = read(object, at).await;
+                let piece = piece.map(|piece| part(at, &piece, at, end));
+                let next = piece.as_ref().map_or(end, |piece| at + piece.len() as u64);
+                Some((piece.ok_or_else(lost), (object, next)))
+            });
+            return Self::new(Content::Pieces { pieces: Box::pin(pieces), left: length });
+        }
         Self::new(Content::Stored { stored, at, end })
     }
 
@@ -103,6 +117,14 @@ impl ResponseBody {
     pub(crate) fn watched(self, counter: Option<IntCounter>, activity: Activity) -> Self {
         Self { counter, activity: Some(activity), ..self }
     }
+}
+
+/// It was evicted, or is damaged, since it was looked up.
+fn lost() -> Failure {
+    Failure::new(
+        Reason::ProxyInternalError,
+        "a part of the stored response is not on disk any more",
+    )
 }
 
 /// The next octets of an upstream body; trailers are left out. Nothing at its end.
@@ -145,7 +167,8 @@ impl Body for ResponseBody {
                 Some(Ok(std::mem::take(text))).filter(|t| matches!(t, Ok(text) if !text.is_empty()))
             }
             Content::Stored { stored, at, end } => {
-                let piece = stored.body.piece(*at, *end);
+                let chunks = stored.body.chunks();
+                let piece = chunks.and_then(|chunks| chunks.piece(*at, *end));
                 *at += piece.as_ref().map_or(0, |piece| piece.len() as u64);
                 piece.map(Ok)
             }

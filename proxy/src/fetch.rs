@@ -16,7 +16,7 @@ use crate::flight::{Arriving, Begin, Flight, Stage};
 use crate::flights::Landing;
 use crate::interim::Early;
 use crate::limits::MAX_PEER_LIFETIME;
-use crate::message::{Head, Source, Stored};
+use crate::message::{Body, Head, Source, Stored};
 use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
     preconditions, storable, vary,
@@ -93,7 +93,10 @@ impl Proxy {
         }
         match self.arriving(&job, &upstream) {
             Ok(arriving) => {
-                landing.flight.begin(Begin::Stream(arriving.clone()));
+                // With nothing to read, its beginning is its end (see `Flight::readable`).
+                if arriving.head.length != Some(0) {
+                    landing.flight.begin(Begin::Stream(arriving.clone()));
+                }
                 self.receive(landing, &job, arriving, upstream.body, announcement).await;
             }
             Err(reason) => {
@@ -188,20 +191,20 @@ impl Proxy {
             Ok(stored) => {
                 let stored = Arc::new(stored);
                 landing.keep(|| {
-                    self.store.update(&job.uri, |other| {
+                    self.revise(&job.uri, |other| {
                         let same = identifies(&update, &other.head.headers);
                         match (same, freshened(other)) {
-                            (Identified::Strongly, Ok(new)) => Change::Replace(new),
+                            (Identified::Strongly, Ok(new)) => Change::Replace(Box::new(new)),
                             _ => Change::Keep,
                         }
                     });
-                    self.store.insert(&job.uri, stored.clone());
+                    self.keep(&job.uri, &stored);
                 });
                 Begin::Stored(stored, Source::Origin, Some(StatusCode::NOT_MODIFIED))
             }
             Err(reason) => {
                 // It has become somebody's own: each asks for theirs, and the old copy is gone.
-                self.store.remove(&job.uri);
+                self.forget(&job.uri);
                 self.unshared.insert(job.uri.clone(), reason);
                 Begin::Pass(reason)
             }
@@ -221,7 +224,7 @@ impl Proxy {
             }
         }
         let length = hyper::body::Body::size_hint(&upstream.body).exact();
-        if length.is_some_and(|length| length > self.store.largest()) {
+        if length.is_some_and(|length| length > self.largest()) {
             return Err(NoStore::TooLarge);
         }
         let mut names = vary(&head.headers).ok_or(NoStore::Vary)?;
@@ -265,20 +268,51 @@ impl Proxy {
             announcement.receiving(arriving.head.length);
         }
         let flight = landing.flight.clone();
-        if let Err(failure) = self.pump(&landing, job, &arriving, body).await {
+        let mut stream = match &self.tier {
+            Some(tier) => tier.stream(&job.uri, &arriving).await,
+            None => None,
+        };
+        flight.set_disk(stream.as_ref().and_then(|stream| stream.object().cloned()));
+        if let Err(failure) = self.pump(&landing, job, &arriving, body, &mut stream).await {
             self.metrics.count_error(failure.reason);
             tracing::warn!(uri = %job.uri, "{failure}");
             return flight.break_off(failure);
         }
-        let Some(body) = flight.chunks() else { return flight.land(None) };
+        let object = match stream {
+            Some(stream) => {
+                flight.release();
+                stream.commit().await
+            }
+            None => None,
+        };
+        let body = match (flight.chunks(), object) {
+            (Some(chunks), Some(object)) => Body::and_on_disk(chunks, object),
+            (Some(chunks), None) => chunks.into(),
+            (None, Some(object)) => Body::on_disk(object),
+            (None, None) => return flight.land(None),
+        };
+        let written = body.object().is_some();
         let Arriving { head, variant, freshness, .. } = &*arriving;
         let key = Key::of_name(job.uri.as_bytes());
         let stored = Arc::new(Stored::new(head.clone(), variant.clone(), *freshness, body, key));
         // Its announcement is under way; and it is stored before the flight leaves the table, so that
         // nobody falls in between.
         stored.due_for_announcement(clock::now());
-        if !landing.keep(|| self.store.insert(&job.uri, stored.clone())) {
+        let keep = || match written {
+            true => self.store.insert(&job.uri, stored.clone()),
+            false => self.keep(&job.uri, &stored),
+        };
+        if !landing.keep(keep) {
+            if written {
+                self.forget(&job.uri);
+            }
+            if arriving.head.length == Some(0) {
+                flight.begin(Begin::Stream(arriving.clone()));
+            }
             return flight.land(None);
+        }
+        if arriving.head.length == Some(0) {
+            flight.begin(Begin::Stream(arriving.clone()));
         }
         flight.land(Some(stored.clone()));
         if let Some(announcement) = announcement {

@@ -4,23 +4,28 @@
 //! As long as the budget allows, all of the body is held, so that a slow reader holds nobody up and the
 //! whole can be stored at the end. A body that turns out too large is let go at the front once all
 //! readers have passed: from then on a reader who lags by more than that window is cut, soon if it holds
-//! others up, late if it is alone.
+//! others up, late if it is alone. A body that is written to disk meanwhile is let go of sooner, and who
+//! lags reads on there.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
+use coralline_disk::Object;
 use http::header::HeaderMap;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::admit::Asked;
 use crate::budget::{Budget, Reservation};
-use crate::limits::{OVERFLOW_WINDOW, PIECE_OVERHEAD, READER_LAG, READER_STALL, SMALL_PIECE};
+use crate::limits::{
+    DISK_WINDOW, OVERFLOW_WINDOW, PIECE_OVERHEAD, READER_LAG, READER_STALL, SMALL_PIECE,
+};
 use crate::message::{Chunks, Head, Source, Stored, part};
 use crate::policy::{Freshness, NoStore, Variant};
 use crate::reason::{Failure, Reason};
+use crate::tier::read;
 
 /// How a flight begins for those who wait for it.
 #[derive(Debug, Clone)]
@@ -86,11 +91,17 @@ struct State {
     begin: Option<Begin>,
     pieces: VecDeque<(u64, Bytes)>,
     received: u64,
+    /// Length of the whole, where it is known.
+    total: Option<u64>,
+    /// The end may be read before the flight has landed.
+    released: bool,
     end: Option<Result<(), Failure>>,
     held: Reservation,
     /// Keeps what was stored in the account as long as somebody reads it here.
     stored: Option<Arc<Stored>>,
     overflowed: bool,
+    /// Where all of it is written, so that what is let go of here can be read there.
+    disk: Option<Object>,
     /// Where each reader stands.
     readers: BTreeMap<u64, u64>,
     next_reader: u64,
@@ -102,6 +113,17 @@ impl State {
     /// The offset of the first octet that is still held.
     fn first(&self) -> u64 {
         self.pieces.front().map_or(self.received, |(start, _)| *start)
+    }
+
+    /// The octets that may be read. The last piece waits until all is kept, so that who has the whole and
+    /// asks again finds it.
+    fn readable(&self) -> u64 {
+        let last = self.end.is_none() && !self.released && self.total == Some(self.received);
+        if last {
+            self.pieces.back().map_or(self.received, |(start, _)| *start)
+        } else {
+            self.received
+        }
     }
 
     /// The memory that the pieces take.
@@ -132,6 +154,23 @@ impl State {
         self.pieces.push_back((start, joined));
     }
 
+    /// Lets go of what is on disk, whoever has yet to read it; false if there is no disk, or it lags so far
+    /// behind that it is given up.
+    fn leave_to_disk(&mut self) -> bool {
+        while self.retained() > DISK_WINDOW {
+            let (Some(object), Some((start, bytes))) = (&self.disk, self.pieces.front()) else {
+                break;
+            };
+            if !object.has(*start) || !object.has(start + bytes.len() as u64 - 1) {
+                self.disk = None;
+                break;
+            }
+            self.pieces.pop_front();
+        }
+        self.held.shrink_to(self.retained());
+        self.disk.is_some()
+    }
+
     /// Lets go of what every reader has passed, and of the memory for it.
     fn let_go(&mut self) {
         let Some(passed) = self.readers.values().min().copied() else { return };
@@ -157,10 +196,13 @@ impl Flight {
                 begin: None,
                 pieces: VecDeque::new(),
                 received: 0,
+                total: None,
+                released: false,
                 end: None,
                 held: budget.reservation(),
                 stored: None,
                 overflowed: false,
+                disk: None,
                 readers: BTreeMap::new(),
                 next_reader: 0,
                 expected: true,
@@ -188,7 +230,12 @@ impl Flight {
     }
 
     pub(crate) fn begin(&self, begin: Begin) {
-        self.change(|state| state.begin = Some(begin));
+        self.change(|state| {
+            if let Begin::Stream(arriving) = &begin {
+                state.total = arriving.head.length;
+            }
+            state.begin = Some(begin);
+        });
     }
 
     /// Adds a piece. Waits only when the body can no longer be kept whole.
@@ -209,7 +256,7 @@ impl Flight {
     /// Somebody has read all there is, while others hold it up.
     fn starves(&self) -> bool {
         let state = self.state();
-        state.readers.values().any(|at| *at == state.received)
+        state.readers.values().any(|at| *at >= state.readable())
     }
 
     /// Nobody reads.
@@ -223,9 +270,10 @@ impl Flight {
         let more = bytes.len() as u64 + PIECE_OVERHEAD;
         if !state.overflowed {
             let total = state.retained() + more;
-            state.overflowed = !state.held.grow_to(total);
+            let elsewhere = state.disk.is_some() && total > DISK_WINDOW;
+            state.overflowed = elsewhere || !state.held.grow_to(total);
         }
-        if state.overflowed {
+        if state.overflowed && !state.leave_to_disk() {
             state.let_go();
             if state.readers.is_empty() && !state.expected {
                 return Err(Abandoned);
@@ -256,6 +304,18 @@ impl Flight {
         self.disowned.load(Ordering::Relaxed)
     }
 
+    /// All of it is being written there, or no longer.
+    pub(crate) fn set_disk(&self, disk: Option<Object>) {
+        self.state().disk = disk;
+    }
+
+    /// Newcomers find all of it, here or on disk.
+    pub(crate) fn is_complete(&self) -> bool {
+        let state = self.state();
+        !state.overflowed || state.disk.is_some()
+    }
+
+    #[cfg(test)]
     pub(crate) fn overflowed(&self) -> bool {
         self.state().overflowed
     }
@@ -274,11 +334,19 @@ impl Flight {
     pub(crate) fn land(&self, stored: Option<Arc<Stored>>) {
         self.change(|state| {
             if stored.is_some() {
+                if state.overflowed {
+                    state.pieces.clear();
+                }
                 state.held.shrink_to(0);
             }
             state.stored = stored;
             state.end = Some(Ok(()));
         });
+    }
+
+    /// The end may be read from now on: keeping it takes time.
+    pub(crate) fn release(&self) {
+        self.change(|state| state.released = true);
     }
 
     pub(crate) fn break_off(&self, failure: Failure) {
@@ -334,7 +402,7 @@ impl Flight {
     /// A reader of the octets `from..end`; nothing if the first of them are gone already.
     pub(crate) fn reader(self: &Arc<Self>, from: u64, end: u64) -> Option<Reader> {
         let mut state = self.state();
-        if state.first() > from {
+        if state.first() > from && state.disk.is_none() {
             return None;
         }
         let id = state.next_reader;
@@ -344,7 +412,7 @@ impl Flight {
         drop(state);
         self.room.notify_one();
         let changed = self.changed.subscribe();
-        Some(Reader { flight: self.clone(), id, at: from, end, changed })
+        Some(Reader { flight: self.clone(), id, at: from, end, changed, object: None })
     }
 }
 
@@ -356,6 +424,18 @@ pub(crate) struct Reader {
     at: u64,
     end: u64,
     changed: watch::Receiver<u64>,
+    /// What it reads on disk by, once it has fallen behind.
+    object: Option<Object>,
+}
+
+/// What a reader does next.
+enum Step {
+    Piece(Bytes),
+    /// What comes next is on disk alone.
+    Disk(Object),
+    Wait,
+    End,
+    Failed(Failure),
 }
 
 impl Reader {
@@ -366,40 +446,62 @@ impl Reader {
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         loop {
             self.changed.borrow_and_update();
-            if let Some(step) = self.step() {
-                return step;
+            match self.step() {
+                Step::Piece(piece) => return Some(Ok(piece)),
+                Step::Disk(object) => return Some(self.read(object).await),
+                Step::End => return None,
+                Step::Failed(failure) => return Some(Err(failure)),
+                Step::Wait => {}
             }
             self.changed.changed().await.expect("the sender lives in the flight");
         }
     }
 
-    /// Nothing: wait for a change.
-    fn step(&mut self) -> Option<Option<Result<Bytes, Failure>>> {
+    fn step(&mut self) -> Step {
         if self.at >= self.end {
-            return Some(None);
+            return Step::End;
         }
         let mut state = self.flight.state();
-        if self.at < state.received {
-            if !state.readers.contains_key(&self.id) || self.at < state.first() {
-                let detail = "the client was too slow for a body too large to keep";
-                return Some(Some(Err(Failure::new(Reason::HttpResponseIncomplete, detail))));
-            }
-            let index = state.pieces.partition_point(|(start, _)| *start <= self.at) - 1;
-            let (start, bytes) = &state.pieces[index];
-            let piece = part(*start, bytes, self.at, self.end);
-            self.at += piece.len() as u64;
-            state.readers.insert(self.id, self.at);
-            if state.overflowed {
-                self.flight.room.notify_one();
-            }
-            return Some(Some(Ok(piece)));
+        if self.at >= state.readable() {
+            return match &state.end {
+                Some(Ok(())) => Step::End,
+                Some(Err(failure)) => Step::Failed(failure.clone()),
+                None => Step::Wait,
+            };
         }
-        match &state.end {
-            Some(Ok(())) => Some(None),
-            Some(Err(failure)) => Some(Some(Err(failure.clone()))),
-            None => None,
+        let here = self.at >= state.first();
+        if let (false, Some(object)) = (here, &state.disk) {
+            return Step::Disk(self.object.take().unwrap_or_else(|| object.clone()));
         }
+        if !here || !state.readers.contains_key(&self.id) {
+            return Step::Failed(too_slow());
+        }
+        let index = state.pieces.partition_point(|(start, _)| *start <= self.at) - 1;
+        let (start, bytes) = &state.pieces[index];
+        let piece = part(*start, bytes, self.at, self.end);
+        self.at += piece.len() as u64;
+        state.readers.insert(self.id, self.at);
+        if state.overflowed {
+            self.flight.room.notify_one();
+        }
+        Step::Piece(piece)
     }
+
+    async fn read(&mut self, object: Object) -> Result<Bytes, Failure> {
+        let (octets, object) = read(object, self.at).await;
+        self.object = Some(object);
+        let octets = octets.ok_or_else(too_slow)?;
+        let piece = part(self.at, &octets, self.at, self.end);
+        self.at += piece.len() as u64;
+        // One whom the others need not wait for is not put on the list again.
+        self.flight.state().readers.entry(self.id).and_modify(|at| *at = self.at);
+        Ok(piece)
+    }
+}
+
+fn too_slow() -> Failure {
+    let detail = "the client was too slow for a body too large to keep";
+    Failure::new(Reason::HttpResponseIncomplete, detail)
 }
 
 impl Drop for Reader {

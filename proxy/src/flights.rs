@@ -131,19 +131,24 @@ impl Landing {
         self.close();
     }
 
-    /// Keeps what the flight has brought, unless it was disowned.
+    /// Keeps what the flight has brought, unless it was disowned. In the same step nobody joins it any more:
+    /// who comes finds what is kept.
     pub(crate) fn keep(&self, insert: impl FnOnce()) -> bool {
-        let _table = lock(&self.table);
+        let mut table = lock(&self.table);
         let own = !self.flight.is_disowned();
         if own {
             insert();
+            self.leave(&mut table);
         }
         own
     }
 
     /// Takes the flight off the table, so that nobody joins any more.
     pub(crate) fn close(&self) {
-        let mut table = lock(&self.table);
+        self.leave(&mut lock(&self.table));
+    }
+
+    fn leave(&self, table: &mut Table) {
         if table.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
             table.remove(&self.key);
         }
@@ -209,7 +214,7 @@ mod tests {
         assert_eq!(kept(&landings), [false, false, true, true]);
         let after = board(&keys[0]);
         drop(landings);
-        assert!(after.keep(|| ()) && flights.find(&keys[0]).is_some());
+        assert!(flights.find(&keys[0]).is_some());
         flights.disown_origin("//a.com/", || ());
         assert!(!after.keep(|| ()));
     }

@@ -42,12 +42,14 @@ mod budget;
 mod clock;
 mod conditional;
 mod connect;
+mod disk_metrics;
 mod fetch;
 mod fields;
 mod flight;
 mod flights;
 mod guard;
 mod interim;
+mod keep;
 mod limits;
 mod message;
 mod metrics;
@@ -59,6 +61,7 @@ mod policy;
 mod pump;
 mod purge;
 mod reason;
+mod record;
 mod request;
 mod respond;
 mod rewrite;
@@ -66,6 +69,7 @@ mod scope;
 mod serve;
 mod store;
 mod target;
+mod tier;
 mod tunnel;
 mod upload;
 mod upstream;
@@ -108,6 +112,7 @@ use crate::purge::{Force, Full, Purges, Verdict};
 use crate::scope::Scope;
 use crate::store::Store;
 use crate::target::{Scheme, Site};
+use crate::tier::Tier;
 
 /// Why the proxy could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +133,9 @@ pub enum StartError {
     /// The name servers of the system are not known.
     #[error("the system's name servers cannot be read: {0}; set origin.nameservers")]
     Resolver(String),
+    /// The directory of the disk cache cannot be used.
+    #[error("cache.disk: {0}")]
+    Disk(#[from] coralline_disk::OpenError),
     /// A metric was registered twice.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -175,6 +183,7 @@ pub struct Proxy {
     cache: Cache,
     stall_timeout: Duration,
     store: Store,
+    tier: Option<Tier>,
     purges: Purges,
     token: String,
     flights: Flights,
@@ -224,13 +233,17 @@ impl Proxy {
         let response_timeout = config.origin.response_timeout;
         let (evicted, evictions) = mpsc::channel(MAX_WITHDRAWALS);
         let stored = config.cache.memory.0 / STORED_SHARE;
-        let counter = metrics.evictions.clone();
+        let (gone, counter) = (evicted.clone(), metrics.evictions.clone());
         let budget = Budget::new(config.cache.memory.0 - stored);
         let store = Store::new(stored, budget.clone(), move |uri, key| {
             counter.inc();
             // What does not fit runs out by itself.
             let _ = evicted.try_send((uri.to_owned(), key));
         });
+        let withdrawn = gone.clone();
+        let tier = Tier::open(config, metrics.disk.skipped.clone(), move |uri| {
+            let _ = withdrawn.try_send((uri.to_owned(), Key::of_name(uri.as_bytes())));
+        })?;
         let name = format!("coralline-{:.8}", index.local().id().to_string());
         let proxy = Arc::new(Self {
             suffix: config.suffix.clone(),
@@ -243,6 +256,7 @@ impl Proxy {
             cache: config.cache.clone(),
             stall_timeout: config.origin.stall_timeout,
             store,
+            tier,
             purges: Purges::default(),
             token,
             flights: Flights::new(budget),
@@ -293,10 +307,13 @@ impl Proxy {
         sum
     }
 
-    /// Takes back what this node has announced, as far as the caller's patience goes. What lands or is
+    /// Ends what is being written, and takes back what this node has announced, as far as the caller's patience goes. What lands or is
     /// asked for from now on is announced no more.
     pub async fn close(&self) {
         self.closing.cancel();
+        if let Some(tier) = &self.tier {
+            tier.settle().await;
+        }
         stream::iter(self.store.index_keys())
             .for_each_concurrent(WITHDRAW_PARALLEL, |key| async move {
                 let _ = self.index.withdraw(key).await;
@@ -346,6 +363,10 @@ impl Proxy {
         let (objects, bytes) = self.store.size();
         self.metrics.cache_objects.set(gauge(objects));
         self.metrics.cache_bytes.set(gauge(bytes));
+        if let Some(tier) = &self.tier {
+            tier.tidy();
+            self.metrics.disk.show(&tier.stats());
+        }
         self.metrics.purges.set(gauge(self.purges.len() as u64));
         let (flights, bytes) = self.flights.size();
         self.metrics.flights.set(gauge(flights as u64));
@@ -370,8 +391,7 @@ async fn withdraw_evicted(proxy: Weak<Proxy>, evictions: mpsc::Receiver<(String,
         evictions.recv().await.map(|evicted| (evicted, evictions))
     });
     let withdraw = |(uri, key): (String, Key)| {
-        let gone =
-            |proxy: &Arc<Proxy>| !proxy.store.holds(&uri) && proxy.flights.find(&uri).is_none();
+        let gone = |proxy: &Arc<Proxy>| !proxy.keeps(&uri) && proxy.flights.find(&uri).is_none();
         let index = proxy.upgrade().filter(gone).map(|proxy| proxy.index.clone());
         async move {
             if let Some(index) = index {

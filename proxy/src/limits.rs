@@ -163,6 +163,26 @@ pub(crate) const MAX_DETAIL: usize = 300;
 /// Delta seconds beyond what can be told are as good as for ever (RFC 9111, section 1.2.2).
 pub(crate) const MAX_DELTA: u64 = 1 << 31;
 
+/// Share of `cache.memory` that the index of what is on disk may take beside it: a million responses with
+/// the usual 256 MiB.
+pub(crate) const DISK_INDEX_SHARE: u64 = 4;
+/// Share of `cache.disk` that one response may take.
+pub(crate) const DISK_LARGEST_SHARE: u64 = 4;
+/// Responses that wait to be written; their memory counts where it always did.
+pub(crate) const DISK_JOBS: usize = 1_024;
+/// Threads that read at once: more than a disk has heads, fewer than disturb the others.
+pub(crate) const DISK_READERS: usize = 32;
+/// Large responses written at once, each by a thread; more pass without being kept.
+pub(crate) const DISK_STREAMS: usize = 64;
+/// Pieces of one of them that wait for the disk, before the transfer does.
+pub(crate) const STREAM_PIECES: usize = 4;
+/// Octets read from disk at a time, for one client: a few blocks, so that a thread is worth its while.
+pub(crate) const DISK_READ: usize = 256 << 10;
+/// What a flight holds in memory that is written to disk as it arrives, and the longest body of that kind
+/// that stays in memory: more than the disk may be behind, which is a slice and [`STREAM_PIECES`] of the
+/// largest pieces that a connection reads at once.
+pub(crate) const DISK_WINDOW: u64 = 4 << 20;
+
 /// Share of `cache.memory` for what is stored; the rest is for what is arriving.
 pub(crate) const STORED_SHARE: u64 = 2;
 /// What a stored object weighs beside its body and header fields: map entries, reference counts.

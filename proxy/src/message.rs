@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use coralline_disk::Object;
+use coralline_disk::limits::SLICE;
 use coralline_overlay::{Key, Level};
 use http::StatusCode;
 use http::header::{DATE, HeaderMap};
@@ -55,7 +57,7 @@ pub(crate) struct Stored {
     pub(crate) head: Head,
     pub(crate) variant: Variant,
     pub(crate) freshness: Freshness,
-    pub(crate) body: Chunks,
+    pub(crate) body: Body,
     /// When the origin made it: of several that suit a request, the latest counts.
     pub(crate) date: SystemTime,
     /// The groups that it belongs to.
@@ -73,9 +75,10 @@ impl Stored {
         head: Head,
         variant: Variant,
         freshness: Freshness,
-        body: Chunks,
+        body: impl Into<Body>,
         index_key: Key,
     ) -> Self {
+        let body = body.into();
         let head = Head { length: Some(body.len()), ..head };
         let date = date(&head.headers, DATE).unwrap_or(freshness.received);
         let groups = groups(&head.headers).into();
@@ -105,8 +108,7 @@ impl Stored {
     pub(crate) fn weight(&self) -> u64 {
         let fields: usize =
             self.head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 64).sum();
-        let pieces = self.body.pieces.len() as u64 * PIECE_OVERHEAD;
-        self.body.len() + pieces + fields as u64 + ENTRY_OVERHEAD
+        self.body.weight() + fields as u64 + ENTRY_OVERHEAD
     }
 
     /// It leaves the store; until its last reader has gone it counts as what is arriving does.
@@ -130,6 +132,60 @@ impl Stored {
 
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A whole body: in memory, on disk, or both.
+#[derive(Debug, Clone)]
+pub(crate) struct Body {
+    chunks: Option<Chunks>,
+    /// A large one, which is on disk by itself.
+    object: Option<Object>,
+}
+
+impl From<Chunks> for Body {
+    fn from(chunks: Chunks) -> Self {
+        Self { chunks: Some(chunks), object: None }
+    }
+}
+
+impl Body {
+    pub(crate) fn on_disk(object: Object) -> Self {
+        Self { chunks: None, object: Some(object) }
+    }
+
+    /// The same, on disk as well.
+    pub(crate) fn and_on_disk(chunks: Chunks, object: Object) -> Self {
+        Self { chunks: Some(chunks), object: Some(object) }
+    }
+
+    pub(crate) fn chunks(&self) -> Option<&Chunks> {
+        self.chunks.as_ref()
+    }
+
+    pub(crate) fn object(&self) -> Option<&Object> {
+        self.object.as_ref()
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        let on_disk = || self.object.as_ref().map_or(0, Object::length);
+        self.chunks.as_ref().map_or_else(on_disk, Chunks::len)
+    }
+
+    /// All of it is there. A look into memory for each slice of what is only on disk.
+    pub(crate) fn is_whole(&self) -> bool {
+        let Some(object) = self.object.as_ref().filter(|_| self.chunks.is_none()) else {
+            return true;
+        };
+        let slice = usize::try_from(SLICE).expect("a slice fits memory");
+        (0..object.length()).step_by(slice).all(|offset| object.has(offset))
+    }
+
+    /// What it takes of memory, in octets.
+    fn weight(&self) -> u64 {
+        self.chunks
+            .as_ref()
+            .map_or(0, |chunks| chunks.len() + chunks.pieces.len() as u64 * PIECE_OVERHEAD)
+    }
 }
 
 /// A body in the pieces in which it came. Cheap to clone.

@@ -4,6 +4,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
+use crate::disk_metrics::DiskMetrics;
 use crate::message::Source;
 use crate::reason::Reason;
 
@@ -39,6 +40,7 @@ pub(crate) struct Metrics {
     pub(crate) cache_objects: IntGauge,
     pub(crate) evictions: IntCounter,
     pub(crate) purges: IntGauge,
+    pub(crate) disk: DiskMetrics,
     pub(crate) flights: IntGauge,
     pub(crate) flight_bytes: IntGauge,
     pub(crate) collapsed: IntCounter,
@@ -78,6 +80,7 @@ impl Metrics {
             )?,
             cache_bytes: gauge("coralline_cache_bytes", "Octets of stored responses.")?,
             cache_objects: gauge("coralline_cache_objects", "Responses stored.")?,
+            disk: DiskMetrics::new(registry)?,
             purges: gauge("coralline_cache_purges", "Purges that are remembered.")?,
             evictions: counter(
                 "coralline_cache_evictions_total",

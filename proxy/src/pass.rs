@@ -113,7 +113,7 @@ impl Proxy {
     /// not, of all that the request could have selected.
     fn learn_from_head(&self, asked: &Asked, upstream: &Upstream) {
         let head = &upstream.head;
-        self.store.update(&asked.uri, |stored| {
+        self.revise(&asked.uri, |stored| {
             if !stored.variant.suits(&asked.headers) || stored.head.status != StatusCode::OK {
                 return Change::Keep;
             }
@@ -121,7 +121,7 @@ impl Proxy {
                 return Change::Remove;
             }
             match self.freshened(asked, stored, upstream) {
-                Some(new) => Change::Replace(new),
+                Some(new) => Change::Replace(Box::new(new)),
                 None => Change::Remove,
             }
         });
@@ -148,14 +148,14 @@ impl Proxy {
             for scheme in [Scheme::Http, Scheme::Https] {
                 let changed = Target { scheme, path: path.clone(), ..target.clone() };
                 let uri: Arc<str> = changed.to_string().into();
-                self.flights.disown(&uri, || self.store.remove(&uri));
+                self.flights.disown(&uri, || self.forget(&uri));
             }
         }
         let groups = invalidated_groups(response);
         if !groups.is_empty() {
             let root = http::uri::PathAndQuery::from_static("/");
             let origin = Target { path: root, ..target.clone() }.to_string();
-            self.flights.disown_origin(&origin, || self.store.remove_groups(&origin, &groups));
+            self.flights.disown_origin(&origin, || self.forget_groups(&origin, &groups));
         }
     }
 }

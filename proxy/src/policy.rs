@@ -105,6 +105,13 @@ pub(crate) mod tests {
 
     use super::*;
 
+    pub(crate) fn some_freshness() -> Freshness {
+        let received = at(NOW);
+        let (initial_age, lifetime) = (Duration::from_millis(1), Duration::from_secs(60));
+        let stale = Staleness { if_error: lifetime, ..Staleness::default() };
+        Freshness { received, initial_age, lifetime, stale, immutable: false, generated: received }
+    }
+
     pub(crate) const NOW: u64 = 1_000_000_000;
     pub(crate) const DATE_NOW: (&str, &str) = ("date", "Sun, 09 Sep 2001 01:46:40 GMT");
 

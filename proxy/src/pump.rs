@@ -16,6 +16,7 @@ use crate::flights::Landing;
 use crate::limits::{MAX_RESUMES, MIN_PROGRESS, RATE_PERIOD};
 use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
+use crate::tier::Stream;
 
 /// What is left of a body, and where it has to end.
 struct Rest {
@@ -34,6 +35,7 @@ impl Proxy {
         job: &Job,
         arriving: &Arriving,
         body: Incoming,
+        stream: &mut Option<Stream>,
     ) -> Result<(), Failure> {
         let flight = &landing.flight;
         let mut rest = Rest { body, skip: 0, total: arriving.head.length };
@@ -46,14 +48,19 @@ impl Proxy {
                     rest.skip -= passed as u64;
                     let bytes = bytes.split_off(passed);
                     rate.check(flight)?;
+                    if let Some(disk) = stream.as_ref().filter(|_| !bytes.is_empty())
+                        && !disk.push(bytes.clone()).await
+                    {
+                        (*stream, ()) = (None, flight.set_disk(None));
+                    }
                     if !bytes.is_empty() && flight.push(bytes).await == Err(Abandoned) {
                         return Err(unread("too large to keep, and nobody reads it any more"));
                     }
-                    if open && flight.overflowed() {
+                    if open && !flight.is_complete() {
                         // Newcomers would miss the beginning: they go their own way.
                         open = false;
                         landing.close();
-                        if flight.received() > self.store.largest() {
+                        if stream.is_none() && flight.received() > self.store.largest() {
                             self.unshared.insert(job.uri.clone(), NoStore::TooLarge);
                         }
                     }

@@ -12,9 +12,10 @@ use std::time::SystemTime;
 
 use crate::limits::{MAX_PURGE_OCTETS, MAX_PURGES};
 use crate::message::Stored;
-use crate::scope::{Scope, tags};
+use crate::scope::{Scope, group_name, tags};
 
 // The first octet of a rule's key.
+const GROUP: u8 = b'g';
 const HOST: u8 = b'h';
 const PREFIX: u8 = b'p';
 const TAG: u8 = b't';
@@ -26,6 +27,7 @@ fn key_of(scope: &Scope) -> Vec<u8> {
         Scope::Prefix(name) => key(PREFIX, name),
         Scope::Host(name) => key(HOST, name),
         Scope::Tag(name) => key(TAG, name),
+        Scope::Group(name) => key(GROUP, name),
     }
 }
 
@@ -117,7 +119,7 @@ impl Purges {
             Force::Hard => rule.hard = rule.hard.max(Some(now)),
         }
         table.latest = table.latest.max(Some(now));
-        if matches!(scope, Scope::Tag(_)) {
+        if matches!(scope, Scope::Tag(_) | Scope::Group(_)) {
             table.latest_tag = table.latest_tag.max(Some(now));
         }
         Ok(())
@@ -141,7 +143,7 @@ impl Purges {
         if !concerns(table.latest) {
             return Verdict::Untouched;
         }
-        let uri = schemeless(uri);
+        let (whole, uri) = (uri, schemeless(uri));
         let one = |kind, name: &str| {
             table
                 .rules
@@ -152,7 +154,8 @@ impl Purges {
             one(URI, uri).max(one(HOST, host(uri))).max(table.prefixes(uri, generated));
         if concerns(table.latest_tag) {
             for tag in tags() {
-                verdict = verdict.max(one(TAG, tag.as_ref()));
+                let group = group_name(whole, tag.as_ref());
+                verdict = verdict.max(one(TAG, tag.as_ref())).max(one(GROUP, &group));
             }
         }
         verdict

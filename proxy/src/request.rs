@@ -32,10 +32,8 @@ use crate::limits::INSIST_PATIENCE;
 use crate::message::{Source, Stored};
 use crate::page;
 use crate::policy::{Reuse, reuse};
-use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
-use crate::store::Change;
 use crate::tunnel::wanted_protocol;
 use crate::upload::Upload;
 use crate::{Proxy, PurgeError};
@@ -114,7 +112,7 @@ impl Proxy {
         mut asked: Asked,
         line: Option<&Line>,
     ) -> Result<Answer, Failure> {
-        let (key, found) = self.held(&asked);
+        let (key, found) = self.held(&asked).await;
         let usable = found.as_ref().map(|stored| self.reuse(&asked, stored));
         if let (Some(stored), Some(reuse)) = (&found, usable.filter(|reuse| reuse.at_once())) {
             if reuse == Reuse::WhileRevalidating {
@@ -131,7 +129,7 @@ impl Proxy {
         let forward = match (usable, &found) {
             (Some(Reuse::ValidateFresh), _) => Forward::Request,
             (_, Some(_)) => Forward::Stale,
-            (_, None) if self.store.holds(&asked.uri) => Forward::VaryMiss,
+            (_, None) if self.keeps(&asked.uri) => Forward::VaryMiss,
             (_, None) => Forward::UriMiss,
         };
         asked.early = line.map(|line| self.early(line, &asked));
@@ -155,23 +153,6 @@ impl Proxy {
             return Ok(self.hit(&asked, &stored));
         }
         self.pass(&asked, if found.is_some() { forward } else { Forward::Bypass }).await
-    }
-
-    /// What is held for the request, as far as it was not purged, and the key under which it is fetched.
-    fn held(&self, asked: &Asked) -> (Arc<str>, Option<Arc<Stored>>) {
-        let (key, found) = self.store.find(&asked.uri, &asked.headers);
-        let found = found.and_then(|stored| match self.purges.of(&asked.uri, &stored) {
-            Verdict::Untouched => Some(stored),
-            Verdict::Stale => Some(Arc::new(stored.outdated(clock::now()))),
-            Verdict::Gone => {
-                self.store.update(&asked.uri, |other| match self.purges.of(&asked.uri, other) {
-                    Verdict::Gone => Change::Remove,
-                    _ => Change::Keep,
-                });
-                None
-            }
-        });
-        (key, found)
     }
 
     /// What the origin may say to this client before its response.
@@ -205,7 +186,7 @@ impl Proxy {
 
     /// What has landed since the cache was looked into.
     fn landed(&self, asked: &Asked) -> Option<Arc<Stored>> {
-        let (_, found) = self.held(asked);
+        let (_, found) = self.in_memory(asked);
         found.filter(|stored| self.reuse(asked, stored) == Reuse::Fresh)
     }
 
@@ -282,7 +263,7 @@ impl Proxy {
 
     /// Step 2 for a peer, which is served from what is held or arriving, and from nothing else.
     async fn serve_peer(&self, asked: &Asked) -> Result<Answer, Failure> {
-        let (key, found) = self.held(asked);
+        let (key, found) = self.held(asked).await;
         let fresh = |stored: &Arc<Stored>| stored.freshness.remaining(clock::now()).is_some();
         if let Some(stored) = found.filter(fresh) {
             return Ok(self.hit(asked, &stored));

@@ -19,6 +19,8 @@ pub(crate) enum Scope {
     Host(String),
     /// All responses with this tag, whatever their host.
     Tag(String),
+    /// All responses of an origin in one of its groups (RFC 9875).
+    Group(String),
 }
 
 /// What is wrong with a name: the name, and what was expected.
@@ -95,12 +97,24 @@ impl Scope {
         site(name, suffix, false).map(|(host, _)| Self::Host(host)).ok_or_else(wrong)
     }
 
+    /// `origin` is a URI without path, or the root's.
+    pub(crate) fn group(origin: &str, group: &str) -> Self {
+        Self::Group(group_name(origin, group))
+    }
+
     pub(crate) fn tag(tag: &str) -> Result<Self, BadName> {
         let fits =
             (1..=MAX_TAG).contains(&tag.len()) && tag.bytes().all(|b| matches!(b, b' '..=b'~'));
         let wrong = || BadName { name: tag.to_owned(), expected: LABEL };
         fits.then(|| Self::Tag(tag.to_owned())).ok_or_else(wrong)
     }
+}
+
+/// Of a URI's origin.
+pub(crate) fn group_name(uri: &str, group: &str) -> String {
+    let start = uri.find("//").map_or(0, |at| at + 2);
+    let end = uri[start..].find('/').map_or(uri.len(), |at| start + at);
+    format!("{}\n{group}", &uri[..end])
 }
 
 /// The cache key of a URL, without its scheme.

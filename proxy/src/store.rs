@@ -3,6 +3,7 @@
 //! Under a URI stand the responses of which requests select one (RFC 9111, section 4.1), the latest first.
 //! Every change of that list is one step, so that two that land at once do not undo each other.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -27,13 +28,25 @@ pub(crate) struct Store {
     changing: Arc<Mutex<()>>,
     budget: Budget,
     capacity: u64,
+    epoch: Arc<AtomicU64>,
 }
 
 /// What becomes of one kept response.
 pub(crate) enum Change {
     Keep,
-    Replace(Stored),
+    Replace(Box<Stored>),
     Remove,
+}
+
+/// What became of all responses to a URI.
+#[derive(Default)]
+pub(crate) struct Revised {
+    /// Those that took the place of others.
+    pub(crate) new: Vec<Arc<Stored>>,
+    /// Some were removed.
+    pub(crate) removed: bool,
+    /// All that are left.
+    pub(crate) left: Vec<Arc<Stored>>,
 }
 
 impl Store {
@@ -67,7 +80,7 @@ impl Store {
                 }
             })
             .build();
-        Self { entries, changing: Arc::default(), budget, capacity }
+        Self { entries, changing: Arc::default(), budget, capacity, epoch: Arc::default() }
     }
 
     /// The largest body that is kept, in octets.
@@ -104,6 +117,28 @@ impl Store {
         variants.iter().find(varies).map_or_else(Vec::new, |stored| stored.variant.names.clone())
     }
 
+    /// Puts back one that was kept before, unless there is one for the same requests, or something was
+    /// removed since `epoch`.
+    pub(crate) fn restore(&self, uri: &Arc<str>, stored: &Arc<Stored>, epoch: u64) {
+        self.change(uri, |before| {
+            let mut after = before.to_vec();
+            let same = |old: &Arc<Stored>| {
+                let (old, new) = (&old.variant, &stored.variant);
+                old.names != new.names || old.said == new.said
+            };
+            if self.epoch() == epoch && !before.iter().any(same) && before.len() < MAX_VARIANTS {
+                after.push(stored.clone());
+                after.sort_by_key(|stored| std::cmp::Reverse(stored.date));
+            }
+            after
+        });
+    }
+
+    /// Counts removals.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
     /// Keeps a response; one that was there before for the same requests is replaced.
     pub(crate) fn insert(&self, uri: &Arc<str>, stored: Arc<Stored>) {
         self.change(uri, |before| {
@@ -120,19 +155,28 @@ impl Store {
     }
 
     /// Changes, in one step, what is kept for the URI.
-    pub(crate) fn update(&self, uri: &Arc<str>, decide: impl Fn(&Stored) -> Change) {
+    pub(crate) fn update(&self, uri: &Arc<str>, decide: impl Fn(&Stored) -> Change) -> Revised {
+        let mut revised = Revised::default();
         self.change(uri, |before| {
             let mut after: Vec<_> = before
                 .iter()
                 .filter_map(|stored| match decide(stored) {
                     Change::Keep => Some(stored.clone()),
-                    Change::Replace(new) => Some(Arc::new(new)),
-                    Change::Remove => None,
+                    Change::Replace(new) => {
+                        revised.new.push(Arc::new(*new));
+                        revised.new.last().cloned()
+                    }
+                    Change::Remove => {
+                        revised.removed = true;
+                        None
+                    }
                 })
                 .collect();
             after.sort_by_key(|stored| std::cmp::Reverse(stored.date));
+            revised.left.clone_from(&after);
             after
         });
+        revised
     }
 
     fn change(&self, uri: &Arc<str>, next: impl FnOnce(&[Arc<Stored>]) -> Vec<Arc<Stored>>) {
@@ -154,6 +198,8 @@ impl Store {
 
     /// Forgets all responses to this URI.
     pub(crate) fn remove(&self, uri: &Arc<str>) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        let _one_at_a_time = self.changing.lock().expect("no holder of this lock panics");
         self.entries.invalidate(uri);
     }
 
@@ -250,7 +296,9 @@ mod tests {
     fn variants_live_side_by_side() {
         let store = Store::new(1 << 20, Budget::new(0), |_, _| ());
         let uri: Arc<str> = "//a.com/".into();
-        let body = |request| store.find(&uri, &request).1.map(|s| s.body.piece(0, 9).unwrap());
+        let body = |request| {
+            store.find(&uri, &request).1.map(|s| s.body.chunks().unwrap().piece(0, 9).unwrap())
+        };
         for language in ["de", "en"] {
             let entry = stored(&["accept-language"], &asking(language), language.as_bytes());
             store.insert(&uri, entry);

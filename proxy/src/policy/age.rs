@@ -63,7 +63,6 @@ mod tests {
         check(&[("date", "Sun, 09 Sep 2001 01:45:40 GMT")], NOW - 2);
         check(&[("age", "0")], NOW - 3);
         check(&[("age", "60")], NOW - 63);
-        check(&[("age", "99999999999")], 0);
     }
 
     #[test]
@@ -87,7 +86,6 @@ mod tests {
             check(&[("age", garbage)], 2);
         }
         check(&[("age", "2147483649")], (1 << 31) + 2);
-        check(&[("age", "99999999999999999999999")], (1 << 31) + 2);
     }
 
     proptest! {

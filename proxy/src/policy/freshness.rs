@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use http::header::{DATE, EXPIRES, HeaderMap, LAST_MODIFIED};
+use serde::{Deserialize, Serialize};
 
 use super::Rules;
 use super::age::{Times, generated, initial_age};
@@ -11,7 +12,7 @@ use super::date::{date, date_of};
 use super::directives::{Reach, ResponseDirectives};
 
 /// When a kept response was received, and how long it may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Freshness {
     /// When it, or what validated it last, was received.
     pub(crate) received: SystemTime,
@@ -29,7 +30,7 @@ pub(crate) struct Freshness {
 }
 
 /// The use of a response that is no longer fresh (RFC 9111, section 4.2.4; RFC 5861).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Staleness {
     /// Whatever a client would accept, it must be validated first.
     pub(crate) must_revalidate: bool,

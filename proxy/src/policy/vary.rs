@@ -2,6 +2,7 @@
 
 use http::HeaderName;
 use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LANGUAGE, HeaderMap, VARY};
+use serde::{Deserialize, Serialize};
 
 use super::directives::split_list;
 use crate::limits::MAX_VARY_FIELDS;
@@ -21,13 +22,33 @@ pub(crate) fn vary(response: &HeaderMap) -> Option<Vec<HeaderName>> {
 }
 
 /// What a response varies by, and what the request that led to it said.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Variant {
+    #[serde(with = "names")]
     pub(crate) names: Vec<HeaderName>,
     /// Normalised, so that equal texts mean the same response.
     pub(crate) said: String,
     /// The one language that the response is in, where it names one.
     language: Option<String>,
+}
+
+/// Names of fields as texts.
+mod names {
+    use http::HeaderName;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(names: &[HeaderName], to: S) -> Result<S::Ok, S::Error> {
+        names.iter().map(HeaderName::as_str).collect::<Vec<_>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+        from: D,
+    ) -> Result<Vec<HeaderName>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        let name = |text: String| HeaderName::from_bytes(text.as_bytes()).map_err(D::Error::custom);
+        texts.into_iter().map(name).collect()
+    }
 }
 
 impl Variant {

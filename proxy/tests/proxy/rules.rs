@@ -139,7 +139,8 @@ async fn a_response_that_omits_vary_does_not_hide_those_that_vary() {
 #[tokio::test]
 async fn variants_of_one_resource_are_bounded() {
     let origin = sequence(vec![ok("Cache-Control: max-age=60\r\nVary: a\r\n", b"x")]).await;
-    let node = Node::of_site(&origin).await;
+    // On disk they are bounded like all else there.
+    let node = Node::of_site_with(&origin, |config| config.cache.disk.0 = 0).await;
     for n in 0..40 {
         node.site("GET /", &[&format!("A: {n}")], "").await;
     }

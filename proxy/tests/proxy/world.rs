@@ -82,11 +82,17 @@ impl Node {
     /// A node that serves `www.site.test` under its own name, from this origin, and stores nothing longer
     /// than it is told.
     pub(crate) async fn of_site(origin: &Origin) -> Self {
+        Self::of_site_with(origin, |_| ()).await
+    }
+
+    /// The same, with more of the test's own.
+    pub(crate) async fn of_site_with(origin: &Origin, set: impl FnOnce(&mut Config)) -> Self {
         let site = Site { host: "www.site.test".into(), origin: format!("http://{}", origin.addr) };
         Self::start("127.0.0.1", None, |config| {
             config.sites = vec![site];
             // The operator has named the origin: that is leave enough.
             config.origin.allow_private = Vec::new();
+            set(config);
         })
         .await
     }

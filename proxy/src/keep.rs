@@ -1,0 +1,122 @@
+//! What is kept, in memory and on disk, as one.
+
+use std::sync::Arc;
+
+use crate::Proxy;
+use crate::admit::Asked;
+use crate::clock;
+use crate::message::Stored;
+use crate::purge::{Force, Verdict, schemeless};
+use crate::scope::Scope;
+use crate::store::{Change, Revised};
+use crate::tier::Tier;
+
+impl Proxy {
+    /// What is held for the request, as far as it was not purged, and the key under which it is fetched.
+    /// What memory has not may be on disk.
+    pub(crate) async fn held(&self, asked: &Asked) -> (Arc<str>, Option<Arc<Stored>>) {
+        let (key, found) = self.in_memory(asked);
+        let Some(tier) = self.tier.as_ref().filter(|_| found.is_none()) else {
+            return (key, found);
+        };
+        let epoch = self.store.epoch();
+        let Some(stored) = tier.find(&asked.uri, &asked.headers).await else { return (key, None) };
+        let judged = self.judged(asked, stored.clone());
+        if judged.is_some() {
+            self.store.restore(&asked.uri, &stored, epoch);
+        }
+        (self.store.find(&asked.uri, &asked.headers).0, judged)
+    }
+
+    /// The same, without the disk.
+    pub(crate) fn in_memory(&self, asked: &Asked) -> (Arc<str>, Option<Arc<Stored>>) {
+        let (key, found) = self.store.find(&asked.uri, &asked.headers);
+        let Some(stored) = found else { return (key, None) };
+        if !stored.body.is_whole() {
+            // A part of it has left the disk.
+            self.revise(&asked.uri, |other| {
+                if other.body.is_whole() { Change::Keep } else { Change::Remove }
+            });
+            return (key, None);
+        }
+        (key, self.judged(asked, stored))
+    }
+
+    fn judged(&self, asked: &Asked, stored: Arc<Stored>) -> Option<Arc<Stored>> {
+        match self.purges.of(&asked.uri, &stored) {
+            Verdict::Untouched => Some(stored),
+            Verdict::Stale => Some(Arc::new(stored.outdated(clock::now()))),
+            Verdict::Gone => {
+                self.revise(&asked.uri, |other| match self.purges.of(&asked.uri, other) {
+                    Verdict::Gone => Change::Remove,
+                    _ => Change::Keep,
+                });
+                None
+            }
+        }
+    }
+
+    /// Keeps a response, in place of the one before.
+    pub(crate) fn keep(&self, uri: &Arc<str>, stored: &Arc<Stored>) {
+        self.store.insert(uri, stored.clone());
+        if let Some(tier) = &self.tier {
+            tier.keep(uri, stored);
+        }
+    }
+
+    /// Forgets all responses to this URI.
+    pub(crate) fn forget(&self, uri: &Arc<str>) {
+        self.store.remove(uri);
+        if let Some(tier) = &self.tier {
+            self.forget_on_disk(tier, uri);
+        }
+    }
+
+    fn forget_on_disk(&self, tier: &Tier, uri: &Arc<str>) {
+        if tier.remove(uri).is_err() {
+            // The disk cannot keep up. What it has is older than this moment.
+            self.rule_out(&Scope::Uri(schemeless(uri).to_owned()));
+        }
+    }
+
+    fn rule_out(&self, scope: &Scope) {
+        if self.purges.add(scope, Force::Hard, clock::now()).is_err() {
+            tracing::error!(
+                ?scope,
+                "what is on disk could not be removed; remove the cache directory"
+            );
+        }
+    }
+
+    /// Changes what is kept for the URI.
+    pub(crate) fn revise(&self, uri: &Arc<str>, decide: impl Fn(&Stored) -> Change) {
+        let Revised { new, removed, left } = self.store.update(uri, decide);
+        let Some(tier) = &self.tier else { return };
+        if removed {
+            self.forget_on_disk(tier, uri);
+        }
+        for stored in if removed { left } else { new } {
+            tier.keep(uri, &stored);
+        }
+    }
+
+    /// Forgets those of an origin, whose URIs begin with `origin`, that belong to one of the groups.
+    pub(crate) fn forget_groups(&self, origin: &str, groups: &[String]) {
+        self.store.remove_groups(origin, groups);
+        if self.tier.is_some() {
+            // What is only on disk is not searched: a rule finds it when it is asked for.
+            groups.iter().for_each(|group| self.rule_out(&Scope::group(origin, group)));
+        }
+    }
+
+    /// Whether anything is kept for the URI.
+    pub(crate) fn keeps(&self, uri: &str) -> bool {
+        self.store.holds(uri) || self.tier.as_ref().is_some_and(|tier| tier.holds(uri))
+    }
+
+    /// The largest body that is kept, in octets.
+    pub(crate) fn largest(&self) -> u64 {
+        let on_disk = self.tier.as_ref().map_or(0, |tier| tier.largest());
+        self.store.largest().max(on_disk)
+    }
+}

@@ -1,0 +1,317 @@
+//! The disk tier: what is kept beyond memory, and over restarts.
+//!
+//! All that is kept is on disk as well; memory has what was asked for lately. Small responses are written
+//! after they have landed, one after the other, so that what is removed later does not come back; large
+//! ones while they arrive. Nobody waits for the disk but who reads from it, and whatever it refuses is
+//! served without it.
+//!
+//! A variant stands under `URI line-feed generation line-feed what the request said`: no URI holds a line
+//! feed. The generation is in the record under the URI itself, so that removing that one removes them all.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use bytes::Bytes;
+use coralline_config::Config;
+use coralline_disk::{Disk, Object, OpenError, Options, Stats};
+use http::HeaderName;
+use http::header::HeaderMap;
+use prometheus::IntCounter;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::spawn_blocking;
+
+use crate::flight::Arriving;
+use crate::limits::{
+    DISK_INDEX_SHARE, DISK_JOBS, DISK_LARGEST_SHARE, DISK_READ, DISK_READERS, DISK_STREAMS,
+    STREAM_PIECES,
+};
+use crate::message::{Body, Chunks, Stored};
+use crate::policy::{Variant, said};
+use crate::record::Record;
+
+/// The disk, and those who work at it.
+#[derive(Clone)]
+pub(crate) struct Tier {
+    disk: Disk,
+    jobs: SyncSender<Job>,
+    /// What waits to be removed counts as gone.
+    removing: Removing,
+    readers: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    /// Responses that were not written, as the disk had too much to do.
+    skipped: IntCounter,
+}
+
+/// How often each URI waits to be removed.
+type Removing = Arc<Mutex<BTreeMap<Arc<str>, usize>>>;
+
+enum Job {
+    Keep(Arc<str>, Arc<Stored>),
+    Remove(Arc<str>),
+    Told(oneshot::Sender<()>),
+}
+
+/// The disk has too much to do: what was to be removed is still there.
+#[derive(Debug)]
+pub(crate) struct NotRemoved;
+
+impl Tier {
+    /// Opens the directory `cache` in the state directory; nothing if no disk is to be used. `evicted` is
+    /// told the URI of what had to go.
+    pub(crate) fn open(
+        config: &Config,
+        skipped: IntCounter,
+        evicted: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Option<Self>, OpenError> {
+        let capacity = config.cache.disk.0;
+        if capacity == 0 {
+            return Ok(None);
+        }
+        let memory = config.cache.memory.0 / DISK_INDEX_SHARE;
+        let evicted = move |key: &[u8], _: &[u8]| {
+            let uri = key.split(|octet| *octet == b'\n').next().unwrap_or_default();
+            evicted(&String::from_utf8_lossy(uri));
+        };
+        let disk =
+            Disk::open(&config.state_dir.join("cache"), Options { capacity, memory }, evicted)?;
+        let (jobs, queue) = sync_channel(DISK_JOBS);
+        let removing = Removing::default();
+        let (worker, gone) = (disk.clone(), removing.clone());
+        // It ends with the last sender.
+        thread::spawn(move || work(&worker, &queue, &gone));
+        let (readers, streams) = (Semaphore::new(DISK_READERS), Semaphore::new(DISK_STREAMS));
+        let (readers, streams) = (readers.into(), streams.into());
+        Ok(Some(Self { disk, jobs, removing, readers, streams, skipped }))
+    }
+
+    /// The largest body that is kept, in octets.
+    pub(crate) fn largest(&self) -> u64 {
+        self.disk.stats().capacity / DISK_LARGEST_SHARE
+    }
+
+    /// Whether something is there for the URI.
+    pub(crate) fn holds(&self, uri: &str) -> bool {
+        self.disk.contains(uri.as_bytes()) && !lock(&self.removing).contains_key(uri)
+    }
+
+    /// The response that `request` selects for `uri`: a small one whole, a large one to be read on.
+    pub(crate) async fn find(&self, uri: &Arc<str>, request: &HeaderMap) -> Option<Arc<Stored>> {
+        if !self.holds(uri) {
+            return None;
+        }
+        let _place = self.readers.acquire().await.ok()?;
+        let (disk, uri, request) = (self.disk.clone(), uri.clone(), request.clone());
+        spawn_blocking(move || find(&disk, &uri, &request)).await.ok().flatten().map(Arc::new)
+    }
+
+    /// Writes a response, some time from now.
+    pub(crate) fn keep(&self, uri: &Arc<str>, stored: &Arc<Stored>) {
+        if self.jobs.try_send(Job::Keep(uri.clone(), stored.clone())).is_err() {
+            self.skipped.inc();
+        }
+    }
+
+    /// Removes all variants, some time from now, and after all that was to be kept before.
+    pub(crate) fn remove(&self, uri: &Arc<str>) -> Result<(), NotRemoved> {
+        let mut removing = lock(&self.removing);
+        self.jobs.try_send(Job::Remove(uri.clone())).map_err(|_| NotRemoved)?;
+        *removing.entry(uri.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Waits until all that was to be done is done.
+    pub(crate) async fn settle(&self) {
+        let (told, done) = oneshot::channel();
+        let jobs = self.jobs.clone();
+        // The queue may be full.
+        let _ = spawn_blocking(move || jobs.send(Job::Told(told))).await;
+        let _ = done.await;
+    }
+
+    /// Begins to write a response that is arriving; nothing if the disk has too much to do. Small ones
+    /// wait until they are whole.
+    pub(crate) async fn stream(&self, uri: &Arc<str>, arriving: &Arriving) -> Option<Stream> {
+        let length = arriving.head.length;
+        if length.is_some_and(|length| length <= self.disk.slice()) {
+            return None;
+        }
+        let place = self.streams.clone().try_acquire_owned().ok()?;
+        let record = Record::of(&arriving.head, &arriving.variant, &arriving.freshness).encode();
+        let (pieces, mut queue) = mpsc::channel::<Step>(STREAM_PIECES);
+        let (begun, object) = oneshot::channel();
+        let (disk, uri, variant) = (self.disk.clone(), uri.clone(), arriving.variant.clone());
+        spawn_blocking(move || {
+            let _place = place;
+            let key = key(&disk, &uri, &variant)?;
+            let mut writer = disk.begin(&key, &record, length).ok()?;
+            let _ = begun.send(writer.object());
+            loop {
+                match queue.blocking_recv()? {
+                    Step::Piece(piece) => writer.write(&piece).ok()?,
+                    Step::End(told) => {
+                        let _ = told.send(writer.commit().ok());
+                        return Some(());
+                    }
+                }
+            }
+        });
+        let object = object.await.ok()?;
+        Some(Stream { pieces, object })
+    }
+
+    /// Counts.
+    pub(crate) fn stats(&self) -> Stats {
+        self.disk.stats()
+    }
+
+    /// Evicts ahead of those who write.
+    pub(crate) fn tidy(&self) {
+        let disk = self.disk.clone();
+        spawn_blocking(move || disk.tidy());
+    }
+}
+
+enum Step {
+    Piece(Bytes),
+    End(oneshot::Sender<Option<Object>>),
+}
+
+/// A response on its way to the disk. Dropped before its end, nothing of it is kept.
+pub(crate) struct Stream {
+    pieces: mpsc::Sender<Step>,
+    object: Option<Object>,
+}
+
+impl Stream {
+    /// What is on disk of it, as it grows; nothing if its length is not known.
+    pub(crate) fn object(&self) -> Option<&Object> {
+        self.object.as_ref()
+    }
+
+    /// Waits while the disk is behind; false if it has given up.
+    pub(crate) async fn push(&self, piece: Bytes) -> bool {
+        self.pieces.send(Step::Piece(piece)).await.is_ok()
+    }
+
+    /// It is whole.
+    pub(crate) async fn commit(self) -> Option<Object> {
+        let (told, object) = oneshot::channel();
+        self.pieces.send(Step::End(told)).await.ok()?;
+        object.await.ok().flatten()
+    }
+}
+
+/// Octets from `at` on, some blocks of them; nothing if they are not there any more.
+pub(crate) async fn read(mut object: Object, at: u64) -> (Option<Bytes>, Object) {
+    let again = object.clone();
+    let read = spawn_blocking(move || {
+        let mut octets = object.read(at).ok();
+        while let Some(octets) = octets.as_mut().filter(|octets| octets.len() < DISK_READ) {
+            match object.read(at + octets.len() as u64) {
+                Ok(more) if !more.is_empty() => octets.extend_from_slice(&more),
+                // Whoever comes to the gap will see it.
+                _ => break,
+            }
+        }
+        (octets.map(Bytes::from), object)
+    });
+    read.await.unwrap_or((None, again))
+}
+
+fn find(disk: &Disk, uri: &str, request: &HeaderMap) -> Option<Stored> {
+    let mut object = disk.get(uri.as_bytes())?;
+    let mut record = Record::decode(object.meta())?;
+    if let Record::Varies { names, generation } = &record {
+        let names = names.iter().map(|name| HeaderName::from_bytes(name.as_bytes()));
+        let names: Vec<_> = names.collect::<Result<_, _>>().ok()?;
+        object = disk.get(&variant_key(uri, *generation, &said(&names, request)))?;
+        record = Record::decode(object.meta())?;
+    }
+    let Record::Response(response) = record else { return None };
+    if !response.suits(request) {
+        return None;
+    }
+    let body = if object.is_sliced() { Body::on_disk(object) } else { whole(object)?.into() };
+    response.stored(uri, body).filter(|stored| stored.body.is_whole())
+}
+
+/// A small object in memory.
+fn whole(mut object: Object) -> Option<Chunks> {
+    let (mut pieces, mut at) = (Vec::new(), 0);
+    while at < object.length() {
+        let piece = Bytes::from(object.read(at).ok()?);
+        let next = at + piece.len() as u64;
+        pieces.push((at, piece));
+        at = next;
+    }
+    Some(Chunks::new(pieces))
+}
+
+/// The thread that writes what has landed.
+fn work(disk: &Disk, queue: &Receiver<Job>, removing: &Removing) {
+    while let Ok(job) = queue.recv() {
+        match job {
+            // What the disk refuses it counts itself.
+            Job::Keep(uri, stored) => _ = keep(disk, &uri, &stored),
+            Job::Remove(uri) => {
+                let _ = disk.remove(uri.as_bytes());
+                let mut removing = lock(removing);
+                if let Some(count) = removing.get_mut(&uri) {
+                    *count -= 1;
+                    if *count == 0 {
+                        removing.remove(&uri);
+                    }
+                }
+            }
+            Job::Told(told) => _ = told.send(()),
+        }
+    }
+}
+
+fn lock(removing: &Removing) -> MutexGuard<'_, BTreeMap<Arc<str>, usize>> {
+    removing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn keep(disk: &Disk, uri: &str, stored: &Stored) -> Option<()> {
+    let record = Record::response(stored).encode();
+    if let Some(object) = stored.body.object() {
+        return object.with_meta(&record).ok().map(|_| ());
+    }
+    let chunks = stored.body.chunks()?;
+    let key = key(disk, uri, &stored.variant)?;
+    let mut writer = disk.begin(&key, &record, Some(chunks.len())).ok()?;
+    let mut at = 0;
+    while let Some(piece) = chunks.piece(at, chunks.len()) {
+        at += piece.len() as u64;
+        writer.write(&piece).ok()?;
+    }
+    writer.commit().ok().map(|_| ())
+}
+
+/// The key for a variant, which the record under its URI is made to tell.
+fn key(disk: &Disk, uri: &str, variant: &Variant) -> Option<Vec<u8>> {
+    if variant.names.is_empty() {
+        return Some(uri.as_bytes().to_vec());
+    }
+    let wanted: Vec<_> = variant.names.iter().map(|name| name.as_str().to_owned()).collect();
+    let record = disk.get(uri.as_bytes()).and_then(|object| Record::decode(object.meta()));
+    let generation = match record {
+        Some(Record::Varies { names, generation }) if names == wanted => generation,
+        _ => {
+            // Never one that was used: versions are not.
+            let mark = disk.begin(uri.as_bytes(), &[], Some(0)).ok()?;
+            let generation = mark.version();
+            drop(mark);
+            let record = Record::Varies { names: wanted, generation }.encode();
+            disk.begin(uri.as_bytes(), &record, Some(0)).ok()?.commit().ok()?;
+            generation
+        }
+    };
+    Some(variant_key(uri, generation, &variant.said))
+}
+
+fn variant_key(uri: &str, generation: u64, said: &str) -> Vec<u8> {
+    format!("{uri}\n{generation:x}\n{said}").into_bytes()
+}
