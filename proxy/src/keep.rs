@@ -1,12 +1,13 @@
 //! What is kept, in memory and on disk, as one.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
 
 use crate::Proxy;
 use crate::admit::Asked;
 use crate::clock;
 use crate::message::Stored;
-use crate::purge::{Force, Verdict, schemeless};
+use crate::purge::{Force, Full, Verdict, schemeless};
 use crate::scope::Scope;
 use crate::store::{Change, Revised};
 use crate::tier::Tier;
@@ -59,8 +60,11 @@ impl Proxy {
     /// Keeps a response, in place of the one before.
     pub(crate) fn keep(&self, uri: &Arc<str>, stored: &Arc<Stored>) {
         self.store.insert(uri, stored.clone());
-        if let Some(tier) = &self.tier {
-            tier.keep(uri, stored);
+        if let Some(tier) = &self.tier
+            && !tier.keep(uri, stored)
+        {
+            // What is there is an older one.
+            self.forget_on_disk(tier, uri);
         }
     }
 
@@ -79,8 +83,23 @@ impl Proxy {
         }
     }
 
+    /// Purges, for this run and for later ones.
+    pub(crate) fn rule(&self, scope: &Scope, force: Force, now: SystemTime) -> Result<(), Full> {
+        if self.purges.add(scope, force, now).is_err() {
+            // What is on disk may be of any age.
+            let oldest = if self.tier.is_some() { None } else { self.store.oldest().or(Some(now)) };
+            self.purges.forget(oldest.ok_or(Full)?);
+            self.purges.add(scope, force, now)?;
+        }
+        let mut log = self.purge_log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = log.as_mut().map(|log| log.add(scope, force, now)) {
+            tracing::error!(%error, "a purge was not written down: it holds until a restart");
+        }
+        Ok(())
+    }
+
     fn rule_out(&self, scope: &Scope) {
-        if self.purges.add(scope, Force::Hard, clock::now()).is_err() {
+        if self.rule(scope, Force::Hard, clock::now()).is_err() {
             tracing::error!(
                 ?scope,
                 "what is on disk could not be removed; remove the cache directory"
@@ -96,7 +115,9 @@ impl Proxy {
             self.forget_on_disk(tier, uri);
         }
         for stored in if removed { left } else { new } {
-            tier.keep(uri, &stored);
+            if !tier.keep(uri, &stored) {
+                self.forget_on_disk(tier, uri);
+            }
         }
     }
 

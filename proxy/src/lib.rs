@@ -60,6 +60,7 @@ mod peer;
 mod policy;
 mod pump;
 mod purge;
+mod purge_log;
 mod reason;
 mod record;
 mod request;
@@ -77,7 +78,7 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use coralline_config::{Cache, Config, Suffix};
@@ -109,6 +110,7 @@ use crate::origin::Origin;
 use crate::peer::Peers;
 use crate::policy::NoStore;
 use crate::purge::{Force, Full, Purges, Verdict};
+use crate::purge_log::Log;
 use crate::scope::Scope;
 use crate::store::Store;
 use crate::target::{Scheme, Site};
@@ -136,6 +138,14 @@ pub enum StartError {
     /// The directory of the disk cache cannot be used.
     #[error("cache.disk: {0}")]
     Disk(#[from] coralline_disk::OpenError),
+    /// The file of purges cannot be used.
+    #[error("{}: {error}; check state_dir", path.display())]
+    Purges {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// A metric was registered twice.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -185,6 +195,8 @@ pub struct Proxy {
     store: Store,
     tier: Option<Tier>,
     purges: Purges,
+    /// There is one where something is on disk.
+    purge_log: Mutex<Option<Log>>,
     token: String,
     flights: Flights,
     /// URLs whose response was not for all, lately.
@@ -244,6 +256,15 @@ impl Proxy {
         let tier = Tier::open(config, metrics.disk.skipped.clone(), move |uri| {
             let _ = withdrawn.try_send((uri.to_owned(), Key::of_name(uri.as_bytes())));
         })?;
+        let (purge_log, purges) = match &tier {
+            Some(_) => {
+                let path = config.state_dir.join("purges");
+                let opened = Log::open(&path);
+                let (log, purges) = opened.map_err(|error| StartError::Purges { path, error })?;
+                (Some(log), purges)
+            }
+            None => (None, Purges::default()),
+        };
         let name = format!("coralline-{:.8}", index.local().id().to_string());
         let proxy = Arc::new(Self {
             suffix: config.suffix.clone(),
@@ -257,7 +278,8 @@ impl Proxy {
             stall_timeout: config.origin.stall_timeout,
             store,
             tier,
-            purges: Purges::default(),
+            purges,
+            purge_log: Mutex::new(purge_log),
             token,
             flights: Flights::new(budget),
             unshared: moka::sync::Cache::builder()
@@ -330,10 +352,7 @@ impl Proxy {
         let force = if purge.hard { Force::Hard } else { Force::Soft };
         let now = clock::now();
         for scope in &scopes {
-            if self.purges.add(scope, force, now).is_err() {
-                self.purges.forget(self.store.oldest().unwrap_or(now));
-                self.purges.add(scope, force, now).map_err(|Full| PurgeError::Full)?;
-            }
+            self.rule(scope, force, now).map_err(|Full| PurgeError::Full)?;
         }
         // What is under way was asked for before. Its tags are not known yet.
         let by_tag = scopes.iter().any(|scope| matches!(scope, Scope::Tag(_)));

@@ -168,7 +168,10 @@ pub(crate) const MAX_DELTA: u64 = 1 << 31;
 pub(crate) const DISK_INDEX_SHARE: u64 = 4;
 /// Share of `cache.disk` that one response may take.
 pub(crate) const DISK_LARGEST_SHARE: u64 = 4;
-/// Responses that wait to be written; their memory counts where it always did.
+/// Share of `cache.memory` that may wait to be written: what the disk is behind is not to crowd out what
+/// arrives.
+pub(crate) const DISK_QUEUE_SHARE: u64 = 8;
+/// Responses that wait to be written.
 pub(crate) const DISK_JOBS: usize = 1_024;
 /// Threads that read at once: more than a disk has heads, fewer than disturb the others.
 pub(crate) const DISK_READERS: usize = 32;

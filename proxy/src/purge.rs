@@ -31,6 +31,20 @@ fn key_of(scope: &Scope) -> Vec<u8> {
     }
 }
 
+/// The inverse of [`key_of`].
+fn scope_of(key: &[u8]) -> Option<Scope> {
+    let (kind, name) = key.split_first()?;
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    Some(match *kind {
+        URI => Scope::Uri(name),
+        PREFIX => Scope::Prefix(name),
+        HOST => Scope::Host(name),
+        TAG => Scope::Tag(name),
+        GROUP => Scope::Group(name),
+        _ => return None,
+    })
+}
+
 fn key(kind: u8, name: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + name.len());
     key.push(kind);
@@ -170,6 +184,18 @@ impl Purges {
             rule.soft.is_some() || rule.hard.is_some()
         });
         table.octets = table.rules.keys().map(Vec::len).sum();
+    }
+
+    /// Calls `each` with every purge.
+    pub(crate) fn for_each(&self, mut each: impl FnMut(&Scope, Force, SystemTime)) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        for (key, rule) in &table.rules {
+            let Some(scope) = scope_of(key) else { continue };
+            let times = [(Force::Soft, rule.soft), (Force::Hard, rule.hard)];
+            times.into_iter().for_each(|(force, time)| {
+                time.into_iter().for_each(|time| each(&scope, force, time));
+            });
+        }
     }
 
     /// Rules in the table.

@@ -9,6 +9,7 @@
 //! feed. The generation is in the record under the URI itself, so that removing that one removes them all.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -24,8 +25,8 @@ use tokio::task::spawn_blocking;
 
 use crate::flight::Arriving;
 use crate::limits::{
-    DISK_INDEX_SHARE, DISK_JOBS, DISK_LARGEST_SHARE, DISK_READ, DISK_READERS, DISK_STREAMS,
-    STREAM_PIECES,
+    DISK_INDEX_SHARE, DISK_JOBS, DISK_LARGEST_SHARE, DISK_QUEUE_SHARE, DISK_READ, DISK_READERS,
+    DISK_STREAMS, STREAM_PIECES,
 };
 use crate::message::{Body, Chunks, Stored};
 use crate::policy::{Variant, said};
@@ -36,6 +37,9 @@ use crate::record::Record;
 pub(crate) struct Tier {
     disk: Disk,
     jobs: SyncSender<Job>,
+    /// Octets that wait to be written, and how many may.
+    queued: Arc<AtomicU64>,
+    most_queued: u64,
     /// What waits to be removed counts as gone.
     removing: Removing,
     readers: Arc<Semaphore>,
@@ -78,12 +82,14 @@ impl Tier {
             Disk::open(&config.state_dir.join("cache"), Options { capacity, memory }, evicted)?;
         let (jobs, queue) = sync_channel(DISK_JOBS);
         let removing = Removing::default();
-        let (worker, gone) = (disk.clone(), removing.clone());
+        let queued = Arc::new(AtomicU64::new(0));
+        let (worker, gone, written) = (disk.clone(), removing.clone(), queued.clone());
         // It ends with the last sender.
-        thread::spawn(move || work(&worker, &queue, &gone));
+        thread::spawn(move || work(&worker, &queue, &gone, &written));
         let (readers, streams) = (Semaphore::new(DISK_READERS), Semaphore::new(DISK_STREAMS));
         let (readers, streams) = (readers.into(), streams.into());
-        Ok(Some(Self { disk, jobs, removing, readers, streams, skipped }))
+        let most_queued = config.cache.memory.0 / DISK_QUEUE_SHARE;
+        Ok(Some(Self { disk, jobs, queued, most_queued, removing, readers, streams, skipped }))
     }
 
     /// The largest body that is kept, in octets.
@@ -106,11 +112,17 @@ impl Tier {
         spawn_blocking(move || find(&disk, &uri, &request)).await.ok().flatten().map(Arc::new)
     }
 
-    /// Writes a response, some time from now.
-    pub(crate) fn keep(&self, uri: &Arc<str>, stored: &Arc<Stored>) {
-        if self.jobs.try_send(Job::Keep(uri.clone(), stored.clone())).is_err() {
+    /// Writes a response, some time from now; false if there is too much to write already.
+    pub(crate) fn keep(&self, uri: &Arc<str>, stored: &Arc<Stored>) -> bool {
+        let octets = stored.weight();
+        let queued = self.queued.fetch_add(octets, Ordering::Relaxed) + octets;
+        let fits = queued <= self.most_queued || queued == octets;
+        let kept = fits && self.jobs.try_send(Job::Keep(uri.clone(), stored.clone())).is_ok();
+        if !kept {
+            self.queued.fetch_sub(octets, Ordering::Relaxed);
             self.skipped.inc();
         }
+        kept
     }
 
     /// Removes all variants, some time from now, and after all that was to be kept before.
@@ -250,11 +262,14 @@ fn whole(mut object: Object) -> Option<Chunks> {
 }
 
 /// The thread that writes what has landed.
-fn work(disk: &Disk, queue: &Receiver<Job>, removing: &Removing) {
+fn work(disk: &Disk, queue: &Receiver<Job>, removing: &Removing, queued: &AtomicU64) {
     while let Ok(job) = queue.recv() {
         match job {
-            // What the disk refuses it counts itself.
-            Job::Keep(uri, stored) => _ = keep(disk, &uri, &stored),
+            Job::Keep(uri, stored) => {
+                // What the disk refuses it counts itself.
+                let _ = keep(disk, &uri, &stored);
+                queued.fetch_sub(stored.weight(), Ordering::Relaxed);
+            }
             Job::Remove(uri) => {
                 let _ = disk.remove(uri.as_bytes());
                 let mut removing = lock(removing);

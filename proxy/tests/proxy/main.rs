@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod crowd;
+mod disk;
 mod history;
 mod model;
 mod purge;
