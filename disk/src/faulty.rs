@@ -155,6 +155,10 @@ impl Storage for Faulty {
         world.files.get(&file).map(drop).ok_or(ErrorKind::NotFound.into())
     }
 
+    fn sync_names(&self) -> io::Result<()> {
+        self.world().alive()
+    }
+
     fn delete(&self, file: File) -> io::Result<()> {
         let mut world = self.world();
         world.change()?;
