@@ -154,6 +154,10 @@ impl Storage for Directory {
         self.file(file)?.sync_data()
     }
 
+    fn sync_names(&self) -> io::Result<()> {
+        fs::File::open(&self.path)?.sync_all()
+    }
+
     fn delete(&self, file: File) -> io::Result<()> {
         let mut open = self.open.lock().expect("no holder of this lock panics");
         open.files.remove(&file);

@@ -1,19 +1,21 @@
 //! The face of the crate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::directory::{Directory, OpenError};
+use crate::ghosts::Ghosts;
 use crate::hash::Seed;
 use crate::health::Trouble;
 use crate::index::Index;
 use crate::layout::{Geometry, Layout};
-use crate::limits::{MIN_CAPACITY, MIN_RECORDS, RECORD_MEMORY};
+use crate::limits::{GHOSTS, MIN_CAPACITY, MIN_RECORDS, RECORD_MEMORY};
 use crate::object::Object;
 use crate::recover::{MAX_INDEX_FILE, Recovered, Recovery};
-use crate::shared::{Evicted, Shared, Writing, files};
+use crate::shared::{Evicted, Shared, Sizes, Writing, files};
 use crate::stats::{Counts, Stats};
 use crate::storage::{Part, Storage, read_full};
 use crate::writer::{Refused, SliceWriter, Writer, put_head};
@@ -36,6 +38,9 @@ pub struct Disk {
 
 impl Disk {
     /// Opens the cache in a directory, or makes one there. Reads the index files, not the data.
+    ///
+    /// What is beyond a capacity that has become less goes with the first [`tidy`](Self::tidy), or as
+    /// something is written.
     ///
     /// `evicted` is told of each object that had to go: its key, and the caller's octets. It is called
     /// while others wait to write: it must be quick, and must not call back.
@@ -83,8 +88,15 @@ impl Disk {
             nonce,
             versions: Default::default(),
             index: Mutex::new(Index::of(records)),
-            writing: Mutex::new(Writing { layout, sequence, undeleted: Vec::new() }),
+            sizes: Mutex::new(layout.sizes()),
+            writing: Mutex::new(Writing {
+                layout,
+                sequence,
+                undeleted: Vec::new(),
+                unsynced: BTreeSet::new(),
+            }),
             trouble: Mutex::new(Trouble::none()),
+            ghosts: Mutex::new(Ghosts::new(GHOSTS)),
             shrink: AtomicBool::new(false),
         };
         let mut writing = shared.writing();
@@ -169,16 +181,17 @@ impl Disk {
     /// # Errors
     /// [`Refused::Failed`] if the disk does not say so.
     pub fn sync(&self) -> Result<(), Refused> {
-        let segments = self.shared.writing().layout.numbers();
-        for segment in segments {
-            match self.shared.storage.sync(files(segment).1) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(self.shared.write_failed(&error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let segments = std::mem::take(&mut self.shared.writing().unsynced);
+        let sync = |segment| match self.shared.storage.sync(files(segment).1) {
+            // What was deleted since needs no mark.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            synced => synced,
+        };
+        let synced = segments.iter().try_for_each(|segment| sync(*segment));
+        synced.and_then(|()| self.shared.storage.sync_names()).map_err(|error| {
+            self.shared.writing().unsynced.extend(segments);
+            self.shared.write_failed(&error)
+        })
     }
 
     /// Calls `each` with key and meta of every object, until it returns false: after a restart, or to
@@ -200,7 +213,7 @@ impl Disk {
     /// Evicts ahead, so that writers need not wait for it; to be called now and then.
     pub fn tidy(&self) {
         let mut writing = self.shared.writing();
-        if self.shared.shrink.swap(false, std::sync::atomic::Ordering::Relaxed) {
+        if self.shared.shrink.swap(false, Ordering::Relaxed) {
             writing.layout.shrink();
         }
         if self.shared.trouble().may_write(self.shared.storage.now()) {
@@ -212,10 +225,7 @@ impl Disk {
     /// Counts.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let writing = self.shared.writing();
-        let (used, capacity) = (writing.layout.octets(), writing.layout.limit());
-        let segments = writing.layout.count() as u64;
-        drop(writing);
+        let Sizes { used, capacity, segments } = self.shared.sizes();
         let index = self.shared.index();
         let (objects, records, octets) = (index.heads(), index.len(), index.octets());
         drop(index);

@@ -58,7 +58,7 @@ impl Shared {
         self.index().remove_segment(victim);
         for (id, entry) in gone.into_iter().filter(|(_, entry)| entry.kind().is_head()) {
             if remembered {
-                writing.layout.remember(id);
+                self.ghosts().insert(id);
             }
             self.tell(entry);
         }

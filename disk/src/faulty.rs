@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::disk::{Disk, Options};
 use crate::hash::{Seed, nth};
 use crate::layout::Geometry;
-use crate::storage::{File, Storage};
+use crate::storage::{File, Part, Storage};
 
 /// Small sizes: blocks and slices of a few octets, so that tests cross all their borders.
 pub(crate) const GEOMETRY: Geometry = Geometry { block: 16, slice: 64, segment: 1024, records: 24 };
@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) stop_at: Option<u64>,
     /// Octets that fit.
     pub(crate) space: Option<usize>,
+    /// A segment whose index file can neither be written nor deleted.
+    pub(crate) stuck: Option<u32>,
     /// One in so many reads and changes fails, at random.
     pub(crate) fail_one_in: Option<u64>,
     /// Every read and every write does at most this much.
@@ -84,6 +86,11 @@ impl World {
         Ok(self.stop_at == Some(self.changes))
     }
 
+    fn check_stuck(&self, file: File) -> io::Result<()> {
+        let stuck = self.stuck == Some(file.segment) && file.part == Part::Index;
+        if stuck { Err(rustix::io::Errno::IO.into()) } else { Ok(()) }
+    }
+
     fn used(&self) -> usize {
         self.files.values().map(Vec::len).sum()
     }
@@ -119,6 +126,7 @@ impl Storage for Faulty {
     fn write_at(&self, file: File, octets: &[u8], offset: u64) -> io::Result<usize> {
         let mut world = self.world();
         let last = world.change()?;
+        world.check_stuck(file)?;
         let (used, space) = (world.used(), world.space.unwrap_or(usize::MAX));
         let mut count = world.at_most.unwrap_or(usize::MAX).min(octets.len());
         if last {
@@ -147,9 +155,14 @@ impl Storage for Faulty {
         world.files.get(&file).map(drop).ok_or(ErrorKind::NotFound.into())
     }
 
+    fn sync_names(&self) -> io::Result<()> {
+        self.world().alive()
+    }
+
     fn delete(&self, file: File) -> io::Result<()> {
         let mut world = self.world();
         world.change()?;
+        world.check_stuck(file)?;
         world.files.remove(&file);
         Ok(())
     }

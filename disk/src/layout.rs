@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::ghosts::Ghosts;
 use crate::index::{Entry, Place};
 use crate::limits::{
-    BLOCK, COPY_SHARE, FEWEST_SEGMENTS, GHOSTS, MAX_SEGMENT, MIN_RECORD, MIN_SEGMENT,
-    PROBATION_SHARE, SEGMENTS, SLICE,
+    BLOCK, COPY_SHARE, FEWEST_SEGMENTS, MAX_SEGMENT, MIN_RECORD, MIN_SEGMENT, PROBATION_SHARE,
+    SEGMENTS, SLICE,
 };
 use crate::line::{LINE, Queue};
+use crate::shared::Sizes;
 
 /// Sizes in octets; tests use small ones.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,6 @@ pub(crate) struct Layout {
     largest: u32,
     /// What may be used now: less than what is configured when the disk was found full.
     limit: u64,
-    ghosts: Ghosts,
 }
 
 impl Layout {
@@ -79,9 +78,8 @@ impl Layout {
             last.map(|(number, _)| *number)
         };
         let open = [last(Queue::Probation), last(Queue::Main)];
-        let (largest, ghosts) = (geometry.segment, Ghosts::new(GHOSTS));
-        let (configured, limit) = (capacity, capacity);
-        Self { geometry, segments, open, next, configured, largest, limit, ghosts }
+        let (configured, largest, limit) = (capacity, geometry.segment, capacity);
+        Self { geometry, segments, open, next, configured, largest, limit }
     }
 
     /// A place for a record of `length` octets, or `None` if a new segment has to be opened.
@@ -194,15 +192,6 @@ impl Layout {
         self.segment(place.segment).map_or(Queue::Probation, |segment| segment.queue)
     }
 
-    /// The queue for a new head: main if it was evicted unread a while ago.
-    pub(crate) fn queue_for(&mut self, id: u64) -> Queue {
-        if self.ghosts.remove(id) { Queue::Main } else { Queue::Probation }
-    }
-
-    pub(crate) fn remember(&mut self, id: u64) {
-        self.ghosts.insert(id);
-    }
-
     /// The disk is full before the capacity is: use less than now.
     pub(crate) fn shrink(&mut self) {
         let less = self.octets().min(self.limit).saturating_sub(u64::from(self.geometry.segment));
@@ -224,11 +213,6 @@ impl Layout {
         self.geometry.segment = segment.clamp(self.largest.min(MIN_SEGMENT), self.largest);
     }
 
-    /// What may be used now, in octets.
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit
-    }
-
     /// Octets on disk; what is open counts as it will be when it is full.
     pub(crate) fn octets(&self) -> u64 {
         let open = self.open.iter().flatten().filter_map(|number| self.segment(*number));
@@ -236,9 +220,9 @@ impl Layout {
         self.sum(|_| true) + rest
     }
 
-    /// The numbers of all segments.
-    pub(crate) fn numbers(&self) -> Vec<u32> {
-        self.segments.keys().copied().collect()
+    pub(crate) fn sizes(&self) -> Sizes {
+        let (used, capacity) = (self.octets(), self.limit);
+        Sizes { used, capacity, segments: self.segments.len() as u64 }
     }
 
     /// Segments there are.
@@ -346,9 +330,9 @@ mod tests {
         let mut layout = Layout::new(Geometry::of(1 << 30), 1 << 30, BTreeMap::new(), 0);
         layout.opened(0, Queue::Probation);
         layout.shrink();
-        assert_eq!((layout.limit(), layout.geometry.segment), (8 << 20, 2 << 20));
+        assert_eq!((layout.limit, layout.geometry.segment), (8 << 20, 2 << 20));
         (0..1000).for_each(|_| layout.grow());
-        assert_eq!((layout.limit(), layout.geometry.segment), (1 << 30, 16 << 20));
+        assert_eq!((layout.limit, layout.geometry.segment), (1 << 30, 16 << 20));
     }
 
     #[test]
@@ -356,13 +340,13 @@ mod tests {
         let mut layout = layout(&(0..19).map(|n| (n, Queue::Main)).collect::<Vec<_>>());
         assert!(layout.is_full());
         layout.shrink();
-        assert_eq!(layout.limit(), 18_040);
+        assert_eq!(layout.limit, 18_040);
         for n in 0..19 {
             layout.remove(n);
             layout.shrink();
         }
-        assert_eq!(layout.limit(), 4_000, "never less than four segments");
+        assert_eq!(layout.limit, 4_000, "never less than four segments");
         (0..20).for_each(|_| layout.grow());
-        assert_eq!(layout.limit(), 20_000);
+        assert_eq!(layout.limit, 20_000);
     }
 }

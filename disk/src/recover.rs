@@ -22,6 +22,8 @@ pub(crate) struct Recovery {
     seed: Seed,
     /// Id, sequence, entry.
     records: Vec<(u64, u64, Entry)>,
+    /// Records of which only the line is there.
+    torn: Vec<(u64, Entry)>,
     segments: BTreeMap<u32, Segment>,
 }
 
@@ -30,7 +32,7 @@ pub(crate) struct Recovery {
 pub(crate) struct Recovered {
     /// In the order of ids, each once.
     pub(crate) records: Vec<(u64, Entry)>,
-    /// Earlier records of an id, which have to be marked as gone: else they would be back after a
+    /// Torn records, and earlier records of an id, which have to be marked as gone: else they would be back after a
     /// restart once the later record is evicted.
     pub(crate) replaced: Vec<(u64, Entry)>,
     pub(crate) segments: BTreeMap<u32, Segment>,
@@ -40,7 +42,7 @@ pub(crate) struct Recovered {
 
 impl Recovery {
     pub(crate) fn new(seed: Seed) -> Self {
-        Self { seed, records: Vec::new(), segments: BTreeMap::new() }
+        Self { seed, records: Vec::new(), torn: Vec::new(), segments: BTreeMap::new() }
     }
 
     /// Reads the index file of a segment whose data file has `data` octets. What is torn at its end is
@@ -66,11 +68,8 @@ impl Recovery {
                     if length >= 1 << LENGTH_BITS {
                         return Err(Damaged);
                     }
-                    // After a loss of power a line may be there and its record not.
-                    if past <= data {
-                        let place = Place { segment: number, offset, length };
-                        records.push((id, sequence, Entry::new(place, kind)));
-                    }
+                    let entry = Entry::new(Place { segment: number, offset, length }, kind);
+                    records.push((id, sequence, entry));
                     end = end.max(past);
                 }
                 Some(Line::Gone { offset, .. }) => drop(gone.insert(offset)),
@@ -88,7 +87,13 @@ impl Recovery {
             lines += 1;
         }
         records.retain(|(_, _, entry)| !gone.contains(&entry.place().offset));
-        self.records.append(&mut records);
+        for (id, sequence, entry) in records {
+            // After a loss of power a line may be there and its record not.
+            match entry.place() {
+                place if place.offset + place.length > data => self.torn.push((id, entry)),
+                _ => self.records.push((id, sequence, entry)),
+            }
+        }
         self.segments.insert(number, Segment { queue, end, lines, records: seen });
         Ok(())
     }
@@ -103,7 +108,7 @@ impl Recovery {
             .unwrap_or(0);
         self.records.sort_unstable_by_key(|(id, sequence, _)| (*id, std::cmp::Reverse(*sequence)));
         let mut records: Vec<(u64, Entry)> = Vec::with_capacity(self.records.len());
-        let mut replaced = Vec::new();
+        let mut replaced = self.torn;
         for (id, _, entry) in self.records {
             match records.last() {
                 Some((last, _)) if *last == id => replaced.push((id, entry)),
@@ -155,6 +160,10 @@ mod tests {
             assert_eq!(read(&whole[..length], 20), expect, "torn at {length}");
         }
         assert_eq!(read(&whole, 19), Ok(vec![]), "the data is torn");
+        let mut recovery = Recovery::new(SEED);
+        recovery.read(1, &whole, 19).unwrap();
+        let torn: Vec<_> = recovery.finish().replaced.iter().map(|(id, _)| *id).collect();
+        assert_eq!(torn, [2], "it will be marked, before the file grows over it");
         assert_eq!(read(&whole, u64::MAX), Err(Damaged));
         assert_eq!(read(&file(2, &lines), 20), Err(Damaged), "of another segment");
     }

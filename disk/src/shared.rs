@@ -3,10 +3,12 @@
 //! Two locks, taken in this order: `writing` by whoever changes anything, for as long as it writes to
 //! an index file or evicts; `index` for a moment, also by readers, and never during I/O.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use crate::ghosts::Ghosts;
 use crate::hash::{Seed, nth};
 use crate::health::{Health, Trouble};
 use crate::index::{Entry, Index, Place};
@@ -36,6 +38,9 @@ pub(crate) struct Shared {
     pub(crate) index: Mutex<Index>,
     pub(crate) writing: Mutex<Writing>,
     pub(crate) trouble: Mutex<Trouble>,
+    pub(crate) ghosts: Mutex<Ghosts>,
+    /// As they were when nobody was writing.
+    pub(crate) sizes: Mutex<Sizes>,
     /// The disk was found full: less is to be used.
     pub(crate) shrink: AtomicBool,
 }
@@ -47,6 +52,16 @@ pub(crate) struct Writing {
     pub(crate) sequence: u64,
     /// Segments whose files could not be deleted.
     pub(crate) undeleted: Vec<u32>,
+    /// Segments with marks that a loss of power may undo.
+    pub(crate) unsynced: BTreeSet<u32>,
+}
+
+/// How much is used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) used: u64,
+    pub(crate) capacity: u64,
+    pub(crate) segments: u64,
 }
 
 /// Why a record could not be read.
@@ -80,6 +95,20 @@ impl Shared {
 
     pub(crate) fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().expect("no holder of this lock panics")
+    }
+
+    pub(crate) fn ghosts(&self) -> MutexGuard<'_, Ghosts> {
+        self.ghosts.lock().expect("no holder of this lock panics")
+    }
+
+    /// How much is used; while somebody writes, how much was used a moment ago: whoever looks after a
+    /// disk that hangs must not hang with it.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let mut sizes = self.sizes.lock().expect("no holder of this lock panics");
+        if let Ok(writing) = self.writing.try_lock() {
+            *sizes = writing.layout.sizes();
+        }
+        *sizes
     }
 
     pub(crate) fn new_version(&self) -> u64 {
@@ -201,6 +230,7 @@ impl Shared {
             return Ok(());
         }
         let Err(error) = self.append(writing, segment, Line::Gone { id, offset }) else {
+            writing.unsynced.insert(segment);
             return Ok(());
         };
         let refused = self.write_failed(&error);

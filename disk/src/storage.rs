@@ -34,6 +34,8 @@ pub(crate) trait Storage: Send + Sync {
     fn write_at(&self, file: File, octets: &[u8], offset: u64) -> io::Result<usize>;
     /// Returns when what was written would survive a loss of power.
     fn sync(&self, file: File) -> io::Result<()>;
+    /// Returns when what was deleted would stay so after a loss of power.
+    fn sync_names(&self) -> io::Result<()>;
     /// Deletes a file; fine if it is not there.
     fn delete(&self, file: File) -> io::Result<()>;
     /// The time since some moment in the past.

@@ -436,6 +436,14 @@ proptest! {
                 }
                 prop_assert_eq!(disk.stats().damaged + disk.stats().given_up, 0);
             }
+            // Nothing that was replaced before the stop is back once the later one has gone.
+            let disk = world.disk(capacity);
+            for key in model.keys() {
+                disk.remove(&[*key]).unwrap();
+            }
+            drop(disk);
+            let disk = world.disk(capacity);
+            prop_assert!(model.keys().all(|key| disk.get(&[*key]).is_none()), "at {stop_at}");
             if over {
                 break;
             }
@@ -579,6 +587,39 @@ fn a_read_that_fails_is_a_miss() {
     world.world().fail_one_in = None;
     assert_eq!(object.read(64).unwrap(), body[64..80]);
     assert!(disk.get(b"k").is_some(), "it could not be marked as gone, and is read again");
+}
+
+#[test]
+fn what_can_be_neither_marked_nor_deleted_is_not_replaced() {
+    let world = Faulty::default();
+    let disk = world.disk(AMPLE);
+    put(&disk, b"k", b"", b"first").unwrap();
+    (0..24u64).for_each(|n| drop(put(&disk, &n.to_le_bytes(), b"", b"x").unwrap()));
+    world.world().stuck = Some(0);
+    for _ in 0..3 {
+        assert_eq!(put(&disk, b"k", b"", b"second").unwrap_err(), Refused::Failed);
+        assert_eq!(disk.remove(b"k").unwrap_err(), Refused::Failed);
+        assert!(disk.get(b"k").is_none());
+        world.later(Duration::from_secs(300));
+    }
+    world.world().stuck = None;
+    put(&disk, b"k", b"", b"third").unwrap();
+    assert_eq!(disk.remove(b"k"), Ok(true));
+    assert!(world.disk(AMPLE).get(b"k").is_none());
+}
+
+#[test]
+fn an_object_that_was_replaced_is_missing_and_not_damaged() {
+    let disk = Faulty::default().disk(AMPLE);
+    for length in [10, 200] {
+        let mut old = put(&disk, b"k", b"", &body(1, length)).unwrap();
+        let mut reading = disk.get(b"k").unwrap();
+        assert_eq!(reading.read(0).unwrap(), body(1, length)[..length.min(16)]);
+        put(&disk, b"k", b"", &body(2, length)).unwrap();
+        assert_eq!(old.read(0).unwrap_err().start, 0);
+        assert_eq!(read(&disk, b"k").unwrap().1, body(2, length));
+        assert_eq!(disk.stats().damaged, 0);
+    }
 }
 
 #[test]

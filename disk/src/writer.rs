@@ -80,11 +80,9 @@ impl Writer {
         let version = shared.new_version();
         let head = Head { key: key.into(), meta: meta.into(), version, slice: 0, length: None };
         let large = expected.is_some_and(|length| length > u64::from(shared.slice));
-        let queue = if large {
-            Queue::Probation
-        } else {
-            shared.writing().layout.queue_for(shared.seed.head_id(key))
-        };
+        // What was evicted unread a while ago was evicted too early.
+        let returns = !large && shared.ghosts().remove(shared.seed.head_id(key));
+        let queue = if returns { Queue::Main } else { Queue::Probation };
         let first = if large { &without_meta(&head) } else { &head };
         let room = expected.map_or(shared.slice, |length| clamp(length, shared.slice));
         let fill = Fill::new(shared, first, queue, room);

@@ -1,5 +1,4 @@
 //! A real file system that is full: a small tmpfs, where mounting is allowed.
-#![expect(clippy::unwrap_used, reason = "this file is nothing but tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
