@@ -189,11 +189,11 @@ impl Proxy {
                     self.store.update(&job.uri, |other| {
                         let same = identifies(&update, &other.head.headers);
                         match (same, freshened(other)) {
-                            (Identified::Strongly, Ok(new)) => Change::Replace(new),
+                            (Identified::Strongly, Ok(new)) => Change::Replace(Arc::new(new)),
                             _ => Change::Keep,
                         }
                     });
-                    self.store.insert(&job.uri, stored.clone());
+                    self.store.insert(&job.uri, &stored);
                 });
                 Begin::Stored(stored, Source::Origin, Some(StatusCode::NOT_MODIFIED))
             }
@@ -267,7 +267,7 @@ impl Proxy {
         // Its announcement is under way; and it is stored before the flight leaves the table, so that
         // nobody falls in between.
         stored.due_for_announcement(clock::now());
-        if !landing.keep(|| self.store.insert(&job.uri, stored.clone())) {
+        if !landing.keep(|| self.store.insert(&job.uri, &stored)) {
             return flight.land(None);
         }
         flight.land(Some(stored.clone()));

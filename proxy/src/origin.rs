@@ -142,7 +142,6 @@ impl Origin {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a request, and by which way it goes")]
     async fn send(
         &self,
         client: &Client<Connector, Upload>,

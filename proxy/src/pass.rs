@@ -121,7 +121,7 @@ impl Proxy {
                 return Change::Remove;
             }
             match self.freshened(asked, stored, upstream) {
-                Some(new) => Change::Replace(new),
+                Some(new) => Change::Replace(Arc::new(new)),
                 None => Change::Remove,
             }
         });

@@ -32,7 +32,7 @@ pub(crate) struct Store {
 /// What becomes of one kept response.
 pub(crate) enum Change {
     Keep,
-    Replace(Stored),
+    Replace(Arc<Stored>),
     Remove,
 }
 
@@ -105,7 +105,7 @@ impl Store {
     }
 
     /// Keeps a response; one that was there before for the same requests is replaced.
-    pub(crate) fn insert(&self, uri: &Arc<str>, stored: Arc<Stored>) {
+    pub(crate) fn insert(&self, uri: &Arc<str>, stored: &Arc<Stored>) {
         self.change(uri, |before| {
             let same = |old: &&Arc<Stored>| {
                 let (old, new) = (&old.variant, &stored.variant);
@@ -126,7 +126,7 @@ impl Store {
                 .iter()
                 .filter_map(|stored| match decide(stored) {
                     Change::Keep => Some(stored.clone()),
-                    Change::Replace(new) => Some(Arc::new(new)),
+                    Change::Replace(new) => Some(new),
                     Change::Remove => None,
                 })
                 .collect();
@@ -245,13 +245,13 @@ mod tests {
         let body = |request| store.find(&uri, &request).1.map(|s| s.body.piece(0, 9).unwrap());
         for language in ["de", "en"] {
             let entry = stored(&["accept-language"], &asking(language), language.as_bytes());
-            store.insert(&uri, entry);
+            store.insert(&uri, &entry);
         }
         assert_eq!(body(asking("de")).unwrap(), "de");
         assert_eq!(body(asking("en")).unwrap(), "en");
         assert_eq!(body(asking("fr")), None);
         assert_ne!(store.find(&uri, &asking("fr")).0, store.find(&uri, &asking("de")).0);
-        store.insert(&uri, stored(&[], &asking("de"), b"all"));
+        store.insert(&uri, &stored(&[], &asking("de"), b"all"));
         assert_eq!(body(asking("fr")).unwrap(), "all");
     }
 
@@ -267,7 +267,7 @@ mod tests {
         let mut read = None;
         for n in 0..10 {
             let uri: Arc<str> = format!("//a.com/{n}").into();
-            store.insert(&uri, stored(&[], &HeaderMap::new(), &[0; 2000]));
+            store.insert(&uri, &stored(&[], &HeaderMap::new(), &[0; 2000]));
             store.tidy();
             read = read.or_else(|| store.find(&uri, &HeaderMap::new()).1);
         }

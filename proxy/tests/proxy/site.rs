@@ -162,9 +162,8 @@ async fn other_names_are_suffixed_as_before() {
     assert_eq!(exchange(node.http, &host("www.site.test", "TRACE")).await.status, 405);
     assert_eq!(exchange(node.http, &host("a.com.cdn.localhost", "POST")).await.status, 405);
     // Peers get nothing of a site, whatever scheme they name.
-    let ask = format!(
-        "GET / HTTP/1.1\r\nHost: www.site.test\r\nCoralline-Scheme: http\r\nConnection: close\r\n\r\n"
-    );
+    let ask = "GET / HTTP/1.1\r\nHost: www.site.test\r\nCoralline-Scheme: http\r\n\
+               Connection: close\r\n\r\n";
     assert_eq!(exchange(node.peer, ask.as_bytes()).await.status, 504);
     assert_eq!(origin.count(), 1);
 }
