@@ -207,7 +207,11 @@ impl Proxy {
     }
 
     /// Decides whether what comes is for all.
-    fn arriving(&self, job: &Job, upstream: &Upstream) -> Result<Arc<Arriving>, NoStore> {
+    pub(crate) fn arriving(
+        &self,
+        job: &Job,
+        upstream: &Upstream,
+    ) -> Result<Arc<Arriving>, NoStore> {
         let Upstream { head, times, source, .. } = upstream;
         let freshness = storable(&job.headers, head.status, &head.headers, *times, &job.rules)?;
         let length = hyper::body::Body::size_hint(&upstream.body).exact();
@@ -243,7 +247,7 @@ impl Proxy {
     }
 
     /// Step 7: to all readers at once, and to the store when it is whole.
-    async fn receive(
+    pub(crate) async fn receive(
         &self,
         landing: Landing,
         job: &Job,

@@ -237,7 +237,7 @@ impl Proxy {
             cache: config.cache.clone(),
             stall_timeout: config.origin.stall_timeout,
             store,
-            flights: Flights::new(budget),
+            flights: Flights::new(budget, metrics.flights.clone()),
             unshared: moka::sync::Cache::builder()
                 .max_capacity(MAX_UNSHARED)
                 .time_to_live(UNSHARED_MEMORY)
@@ -302,9 +302,7 @@ impl Proxy {
         let (objects, bytes) = self.store.size();
         self.metrics.cache_objects.set(gauge(objects));
         self.metrics.cache_bytes.set(gauge(bytes));
-        let (flights, bytes) = self.flights.size();
-        self.metrics.flights.set(gauge(flights as u64));
-        self.metrics.flight_bytes.set(gauge(bytes));
+        self.metrics.flight_bytes.set(gauge(self.flights.bytes()));
     }
 }
 
