@@ -98,6 +98,28 @@ async fn content_streams_up_as_it_comes() {
 }
 
 #[tokio::test]
+async fn a_slow_upload_is_not_overdue() {
+    let origin = Origin::start(|_, mut stream| async move {
+        let mut content = [0; 8];
+        stream.read_exact(&mut content).await.unwrap();
+        let _ = stream.write_all(&ok("", &content)).await;
+    })
+    .await;
+    // Octet by octet, it takes longer than the two seconds that this node gives an origin to answer.
+    let node = Node::of_site(&origin).await;
+    let mut client = TcpStream::connect(node.http).await.unwrap();
+    let head =
+        "POST / HTTP/1.1\r\nHost: www.site.test\r\nConnection: close\r\nContent-Length: 8\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    for octet in b"patience" {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        client.write_u8(*octet).await.unwrap();
+    }
+    let response = crate::world::read_response(&mut client).await;
+    assert_eq!((response.status, response.text().as_str()), (200, "patience"), "{response:?}");
+}
+
+#[tokio::test]
 async fn too_much_content_is_refused() {
     let origin = Origin::fixed(ok("", b"x")).await;
     let node = Node::of_site(&origin).await;
