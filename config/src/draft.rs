@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use crate::check;
 use crate::error::{Errors, Mistake, Place};
 use crate::key::{Key, Shape};
-use crate::load::Loaded;
 use crate::section::{Config, Site};
 
 #[derive(Debug, Default)]
@@ -59,7 +58,7 @@ impl Draft {
     }
 
     /// Expands `~`, checks what concerns several keys, and gives the result or all mistakes.
-    pub(crate) fn finish(mut self, home: Option<&str>) -> Result<Loaded, Errors> {
+    pub(crate) fn finish(mut self, home: Option<&str>) -> Result<Config, Errors> {
         self.expand_paths(home);
         for conflict in check::conflicts(&self.config) {
             if !conflict.keys.iter().any(|key| self.failed.contains(key)) {
@@ -71,12 +70,7 @@ impl Draft {
             let place = self.site_places.get(index).cloned().unwrap_or(Place::Default);
             self.mistakes.push(Mistake { place, key: "site.host".into(), message });
         }
-        if self.mistakes.is_empty() {
-            let warnings = self.warnings();
-            Ok(Loaded { config: self.config, warnings })
-        } else {
-            Err(Errors::new(self.mistakes))
-        }
+        if self.mistakes.is_empty() { Ok(self.config) } else { Err(Errors::new(self.mistakes)) }
     }
 
     fn blame(&mut self, key: &str, message: String) {
@@ -109,16 +103,6 @@ impl Draft {
                 format!("expected a full path since HOME is not set, found \"{path}\""),
             );
         }
-    }
-
-    /// What was asked for, is understood, and is not done by this version.
-    fn warnings(&self) -> Vec<String> {
-        let disk = self.places.get("cache.disk").map(|place| Mistake {
-            place: place.clone(),
-            key: "cache.disk".into(),
-            message: "not used yet: this version keeps bodies in memory only".into(),
-        });
-        disk.into_iter().map(|warning| warning.to_string()).collect()
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::limits::{CONNECTIONS, DNS_ANSWERS, DNS_TTL, FRESHNESS, LEVEL_RTT, TIMEOUT};
 use crate::parse::{
-    Mismatch, contact, count, duration, each, ip_addr, log_filter, memory, network, one, optional,
-    path, site_host, socket_addr,
+    Mismatch, contact, count, disk, duration, each, ip_addr, log_filter, memory, network, one,
+    optional, path, site_host, socket_addr,
 };
 use crate::section::{Config, Site};
 use crate::value::{format_duration, parse_origin};
@@ -233,15 +233,18 @@ pub(crate) static KEYS: &[Key<Config>] = &[
     },
     Key {
         name: "cache.disk",
-        help: "Disk for bodies. This version does not use it yet.",
+        help: "Disk for responses, in the directory cache in state_dir; \"0\" for none, else at least \\
+               \"16MiB\". Full means that the least asked for goes. Its index takes up to a quarter of \\
+               cache.memory beside it.",
         shape: Shape::Text,
-        set: |c, w| one(w, &mut c.cache.disk, str::parse),
+        set: |c, w| one(w, &mut c.cache.disk, disk),
         text: |c| quoted(c.cache.disk),
     },
     Key {
         name: "cache.default_ttl",
-        help: "Freshness of a response that states none and has no Last-Modified. Enough to carry \
-               a crowd over such a page, short enough to be harmless.",
+        help: "Freshness of a response that states none and has no Last-Modified, for suffixed names; a \
+               [[site]] says it itself. Enough to carry a crowd over such a page, short enough to be \
+               harmless.",
         shape: Shape::Text,
         set: |c, w| one(w, &mut c.cache.default_ttl, |t| duration(t, FRESHNESS)),
         text: |c| quoted(format_duration(c.cache.default_ttl)),
@@ -265,14 +268,15 @@ pub(crate) static KEYS: &[Key<Config>] = &[
 pub(crate) static SITE_KEYS: &[Key<Site>] = &[
     Key {
         name: "site.host",
-        help: "The host name that clients ask for.",
+        help: "The host name that clients ask for, and that its origin is asked by.",
         shape: Shape::Text,
         set: |s, w| one(w, &mut s.host, site_host),
         text: |s| quoted(&s.host),
     },
     Key {
         name: "site.origin",
-        help: "Where it is fetched from: http:// or https://, a host, an optional port.",
+        help: "Where it is fetched from: http:// or https://, a host, an optional port. It may be at a \
+               private address, since it is named here.",
         shape: Shape::Text,
         set: |s, w| one(w, &mut s.origin, parse_origin),
         text: |s| quoted(&s.origin),

@@ -30,6 +30,6 @@ mod suggest;
 mod value;
 
 pub use error::{Errors, Mistake, Place};
-pub use load::{Loaded, environment};
+pub use load::environment;
 pub use section::{Admin, Cache, Config, Dns, Http, Https, Origin, Overlay, Peer, Site};
 pub use value::{ByteSize, HostPort, InvalidValue, Suffix};

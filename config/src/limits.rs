@@ -19,6 +19,8 @@ pub(crate) const LEVEL_RTT: (Duration, Duration) =
 
 /// Half of it is for bodies that are arriving: a few large ones at once, each with its window.
 pub(crate) const MIN_MEMORY: ByteSize = ByteSize(8 << 20);
+/// Eight segments of the smallest size: fewer leave no order among what is kept.
+pub(crate) const MIN_DISK: ByteSize = ByteSize(16 << 20);
 
 /// Client connections: one address has no more ports, and descriptors end sooner.
 pub(crate) const CONNECTIONS: (usize, usize) = (1, 65_536);

@@ -9,15 +9,6 @@ use crate::key::{KEYS, environment_name};
 use crate::section::Config;
 use crate::suggest::nearest;
 
-/// A configuration, and what the operator should know about it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Loaded {
-    /// Complete and checked.
-    pub config: Config,
-    /// One line each: what was set and understood, but is not done by this version.
-    pub warnings: Vec<String>,
-}
-
 impl Config {
     /// Reads `file` (none: no file is read), then the variables `CORALLINE_*` of `env`, then `sets`
     /// of the form `key=value`. `HOME` of `env` stands for a leading `~` in paths.
@@ -29,7 +20,7 @@ impl Config {
         file: Option<&Path>,
         env: impl IntoIterator<Item = (String, String)>,
         sets: &[String],
-    ) -> Result<Loaded, Errors> {
+    ) -> Result<Config, Errors> {
         let mut draft = Draft::default();
         if let Some(path) = file {
             file::read(path, &mut draft);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::limits::{MAX_CONTACT, MAX_LIST, MIN_MEMORY};
+use crate::limits::{MAX_CONTACT, MAX_LIST, MIN_DISK, MIN_MEMORY};
 use crate::value::{ByteSize, InvalidValue, format_duration, host_name, parse_duration};
 
 /// The word that could not be read, and what was expected in its place.
@@ -98,6 +98,14 @@ pub(crate) fn memory(text: &str) -> Parsed<ByteSize> {
     let size = text.parse()?;
     if size < MIN_MEMORY {
         return Err(InvalidValue::new(format!("a size of at least \"{MIN_MEMORY}\"")));
+    }
+    Ok(size)
+}
+
+pub(crate) fn disk(text: &str) -> Parsed<ByteSize> {
+    let size = text.parse()?;
+    if size != ByteSize(0) && size < MIN_DISK {
+        return Err(InvalidValue::new(format!("\"0\", or a size of at least \"{MIN_DISK}\"")));
     }
     Ok(size)
 }

@@ -6,18 +6,18 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coralline_config::{ByteSize, Config, Errors, Loaded};
+use coralline_config::{ByteSize, Config, Errors};
 use proptest::prelude::*;
 
 /// Loads with `HOME=/h`, a file named `coralline.toml` of this text, and the rest.
-fn load(text: &str, env: &[(&str, &str)], sets: &[&str]) -> Result<Loaded, Errors> {
+fn load(text: &str, env: &[(&str, &str)], sets: &[&str]) -> Result<Config, Errors> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("coralline.toml");
     std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
     load_path(Some(&path), env, sets)
 }
 
-fn load_path(path: Option<&Path>, env: &[(&str, &str)], sets: &[&str]) -> Result<Loaded, Errors> {
+fn load_path(path: Option<&Path>, env: &[(&str, &str)], sets: &[&str]) -> Result<Config, Errors> {
     let env = [("HOME", "/h")].iter().chain(env).map(|(n, v)| ((*n).into(), (*v).into()));
     let sets: Vec<String> = sets.iter().map(|set| (*set).into()).collect();
     Config::load(path, env, &sets)
@@ -37,15 +37,14 @@ fn errors(text: &str, env: &[(&str, &str)], sets: &[&str]) -> Vec<String> {
 fn with_nothing_given_all_defaults_hold() {
     let loaded = load_path(None, &[], &[]).unwrap();
     let state_dir = PathBuf::from("/h/.local/state/coralline");
-    assert_eq!(loaded.config, Config { state_dir, ..Config::default() });
-    assert_eq!(loaded.warnings, Vec::<String>::new());
+    assert_eq!(loaded, Config { state_dir, ..Config::default() });
 }
 
 #[test]
 fn what_comes_later_wins() {
     let text = "suffix = \"file.example\"\n[cache]\nmemory = \"9MiB\"\n[dns]\nttl = \"9s\"\n";
     let env = [("CORALLINE_SUFFIX", "env.example"), ("CORALLINE_CACHE_MEMORY", "10MiB")];
-    let config = load(text, &env, &["suffix=flag.example", "suffix=last.example"]).unwrap().config;
+    let config = load(text, &env, &["suffix=flag.example", "suffix=last.example"]).unwrap();
     assert_eq!(config.suffix.as_str(), "last.example");
     assert_eq!(config.cache.memory, ByteSize(10 << 20));
     assert_eq!(config.dns.ttl, Duration::from_secs(9));
@@ -54,7 +53,7 @@ fn what_comes_later_wins() {
 #[test]
 fn lists_are_written_with_commas_outside_the_file() {
     let env = [("CORALLINE_HTTP_LISTEN", "127.0.0.1:8080, [::1]:8080"), ("PATH", "/bin")];
-    let config = load("", &env, &["dns.listen=", "overlay.levels=5ms,9ms"]).unwrap().config;
+    let config = load("", &env, &["dns.listen=", "overlay.levels=5ms,9ms"]).unwrap();
     assert_eq!(config.http.listen.len(), 2);
     assert_eq!(config.dns.listen, []);
     assert_eq!(config.overlay.levels, [5, 9].map(Duration::from_millis));
@@ -227,23 +226,11 @@ fn keys_that_do_not_go_together() {
 }
 
 #[test]
-fn what_is_accepted_but_not_done_yet_is_told() {
-    let text = "[cache]\ndisk = \"10GiB\"\n";
-    let warnings = load(text, &[], &[]).unwrap().warnings;
-    let ends: Vec<&str> =
-        warnings.iter().map(|w| &w[w.find("coralline.toml").unwrap()..]).collect();
-    assert_eq!(
-        ends,
-        ["coralline.toml:2: cache.disk: not used yet: this version keeps bodies in memory only"]
-    );
-}
-
-#[test]
 fn home_stands_for_the_tilde() {
-    let config = load("", &[], &["state_dir=~", "origin.ca_file=~/ca.pem"]).unwrap().config;
+    let config = load("", &[], &["state_dir=~", "origin.ca_file=~/ca.pem"]).unwrap();
     assert_eq!(config.state_dir, PathBuf::from("/h"));
     assert_eq!(config.origin.ca_file, Some("/h/ca.pem".into()));
-    let config = load("", &[], &["state_dir=/a/~/b"]).unwrap().config;
+    let config = load("", &[], &["state_dir=/a/~/b"]).unwrap();
     assert_eq!(config.state_dir, PathBuf::from("/a/~/b"));
     let homeless = Config::load(None, [], &[]).unwrap_err().to_string();
     assert_eq!(
@@ -266,8 +253,8 @@ fn variables_of_kubernetes_do_no_harm() {
 
 #[test]
 fn what_is_shown_loads_to_the_same() {
-    let shown = load("", &[], &["state_dir=~/x", "public_addr=::1"]).unwrap().config;
-    assert_eq!(load(&shown.to_toml(), &[], &[]).unwrap().config, shown);
+    let shown = load("", &[], &["state_dir=~/x", "public_addr=::1"]).unwrap();
+    assert_eq!(load(&shown.to_toml(), &[], &[]).unwrap(), shown);
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! Purging: `POST /purge` at the admin listener, and `coralline purge`, which asks for it.
 
 use bytes::Bytes;
-use coralline_config::{Config, Loaded};
+use coralline_config::Config;
 use coralline_proxy::Purge;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
@@ -51,7 +51,7 @@ impl Body {
 /// # Errors
 /// When no node answers, or it refuses.
 pub(crate) async fn purge(what: cli::Purge) -> Result<(), Failure> {
-    let Loaded { config, .. } = run::load(&what.source)?;
+    let config = run::load(&what.source)?;
     let cli::Purge { urls, prefixes, hosts, tags, hard, .. } = what;
     let body = Body { urls, prefixes, hosts, tags, hard };
     let text = serde_json::to_vec(&body).expect("strings and a flag can be written");

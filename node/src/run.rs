@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use coralline_config::{Config, Loaded};
+use coralline_config::Config;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -15,7 +15,7 @@ use crate::node::Node;
 ///
 /// # Errors
 /// Every mistake at once, a line each.
-pub(crate) fn load(source: &cli::Source) -> Result<Loaded, Failure> {
+pub(crate) fn load(source: &cli::Source) -> Result<Config, Failure> {
     Config::load(source.config.as_deref(), coralline_config::environment(), &source.sets)
         .map_err(|errors| Failure::new(Code::Config, errors.to_string()))
 }
@@ -24,12 +24,8 @@ pub(crate) fn load(source: &cli::Source) -> Result<Loaded, Failure> {
 ///
 /// # Errors
 /// When it cannot start, when a part of it ends by itself, or on a second signal.
-pub(crate) async fn run(loaded: Loaded) -> Result<(), Failure> {
-    let Loaded { config, warnings } = loaded;
+pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     init_log(&config.log)?;
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
     raise_file_limit();
     let mut signals = Signals::new()?;
     let mut node = Node::start(config).await?;
@@ -65,15 +61,12 @@ fn raise_file_limit() {
 pub(crate) fn config(command: &cli::Config) -> Result<(), Failure> {
     let text = match command {
         cli::Config::Reference => Config::reference(),
-        cli::Config::Show(source) => load(source)?.config.to_toml(),
+        cli::Config::Show(source) => load(source)?.to_toml(),
         cli::Config::Check(source) => {
-            let loaded = load(source)?;
-            loaded
-                .warnings
-                .iter()
-                .map(|warning| format!("warning: {warning}\n"))
-                .collect::<String>()
-                + "the configuration is right\n"
+            load(source)?;
+            "the configuration is right
+"
+            .into()
         }
     };
     print(&text)

@@ -194,7 +194,7 @@ impl Proxy {
                     self.revise(&job.uri, |other| {
                         let same = identifies(&update, &other.head.headers);
                         match (same, freshened(other)) {
-                            (Identified::Strongly, Ok(new)) => Change::Replace(Box::new(new)),
+                            (Identified::Strongly, Ok(new)) => Change::Replace(Arc::new(new)),
                             _ => Change::Keep,
                         }
                     });
@@ -212,7 +212,11 @@ impl Proxy {
     }
 
     /// Decides whether what comes is for all.
-    fn arriving(&self, job: &Job, upstream: &Upstream) -> Result<Arc<Arriving>, NoStore> {
+    pub(crate) fn arriving(
+        &self,
+        job: &Job,
+        upstream: &Upstream,
+    ) -> Result<Arc<Arriving>, NoStore> {
         let Upstream { head, times, source, .. } = upstream;
         let freshness = storable(&job.headers, head.status, &head.headers, *times, &job.rules)?;
         // A peer may still have what was purged here; the origin's word is the origin's.
@@ -256,7 +260,7 @@ impl Proxy {
     }
 
     /// Step 7: to all readers at once, and to the store when it is whole.
-    async fn receive(
+    pub(crate) async fn receive(
         &self,
         landing: Landing,
         job: &Job,
@@ -299,7 +303,7 @@ impl Proxy {
         // nobody falls in between.
         stored.due_for_announcement(clock::now());
         let keep = || match written {
-            true => self.store.insert(&job.uri, stored.clone()),
+            true => self.store.insert(&job.uri, &stored),
             false => self.keep(&job.uri, &stored),
         };
         if !landing.keep(keep) {

@@ -41,6 +41,21 @@ pub(crate) enum Begin {
     Failed(Failure),
 }
 
+impl Begin {
+    /// It is what the request selects, but one more request may not have it without a validation.
+    pub(crate) fn needs_validation(&self, asked: &Asked) -> bool {
+        match self {
+            Self::Stream(arriving) => {
+                arriving.variant.suits(&asked.headers) && !arriving.is_for(asked)
+            }
+            Self::Stored(stored, source, _) => {
+                stored.variant.suits(&asked.headers) && !stored.is_for(asked, *source)
+            }
+            Self::Pass(_) | Self::Failed(_) => false,
+        }
+    }
+}
+
 /// The head of what is arriving.
 #[derive(Debug)]
 pub(crate) struct Arriving {

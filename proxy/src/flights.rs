@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use prometheus::IntGauge;
+
 use crate::budget::Budget;
 use crate::flight::{Begin, Flight};
 use crate::limits::{MAX_FLIGHTS, MAX_FLIGHTS_PER_ORIGIN};
@@ -13,6 +15,8 @@ type Table = BTreeMap<Arc<str>, Arc<Flight>>;
 
 pub(crate) struct Flights {
     table: Arc<Mutex<Table>>,
+    /// Always as many as there are in the table.
+    count: IntGauge,
     budget: Budget,
 }
 
@@ -27,8 +31,8 @@ pub(crate) enum Boarding {
 }
 
 impl Flights {
-    pub(crate) fn new(budget: Budget) -> Self {
-        Self { table: Arc::default(), budget }
+    pub(crate) fn new(budget: Budget, count: IntGauge) -> Self {
+        Self { table: Arc::default(), count, budget }
     }
 
     /// Joins the flight for `key` or begins one. `landed` looks into the store once more, now that
@@ -51,7 +55,9 @@ impl Flights {
         }
         let flight = Flight::new(&self.budget);
         table.insert(key.clone(), flight.clone());
-        Ok(Boarding::New(Landing { table: self.table.clone(), key: key.clone(), flight }))
+        self.count.inc();
+        let (table, count) = (self.table.clone(), self.count.clone());
+        Ok(Boarding::New(Landing { table, count, key: key.clone(), flight }))
     }
 
     /// Waits until this flight is off the table.
@@ -94,14 +100,15 @@ impl Flights {
         for key in keys {
             if let Some(flight) = table.remove(&key) {
                 flight.disown();
+                self.count.dec();
             }
         }
         forget();
     }
 
-    /// How many there are, and the octets they hold.
-    pub(crate) fn size(&self) -> (usize, u64) {
-        (lock(&self.table).len(), self.budget.used())
+    /// The octets that all of them hold.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.budget.used()
     }
 }
 
@@ -120,6 +127,7 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 /// The duty to end a flight. Whoever holds it may panic or be aborted: nobody is left waiting.
 pub(crate) struct Landing {
     table: Arc<Mutex<Table>>,
+    count: IntGauge,
     key: Arc<str>,
     pub(crate) flight: Arc<Flight>,
 }
@@ -151,6 +159,7 @@ impl Landing {
     fn leave(&self, table: &mut Table) {
         if table.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
             table.remove(&self.key);
+            self.count.dec();
         }
     }
 }
@@ -168,7 +177,7 @@ mod tests {
     use super::*;
 
     fn flights() -> Flights {
-        Flights::new(Budget::new(100))
+        Flights::new(Budget::new(100), IntGauge::new("flights", "x").unwrap())
     }
 
     #[tokio::test]
@@ -228,6 +237,6 @@ mod tests {
         let failure = flights.board(&key(MAX_FLIGHTS), || None).err().unwrap();
         assert_eq!(failure.reason, Reason::ConnectionLimitReached);
         drop(landings);
-        assert_eq!(flights.size().0, 0);
+        assert_eq!(flights.count.get(), 0);
     }
 }

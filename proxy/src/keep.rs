@@ -59,7 +59,7 @@ impl Proxy {
 
     /// Keeps a response, in place of the one before.
     pub(crate) fn keep(&self, uri: &Arc<str>, stored: &Arc<Stored>) {
-        self.store.insert(uri, stored.clone());
+        self.store.insert(uri, stored);
         if let Some(tier) = &self.tier
             && !tier.keep(uri, stored)
         {

@@ -4,7 +4,7 @@
 //! | step of a request | decided in | done in |
 //! |---|---|---|
 //! | 1 decode the host, refuse | `target`, `fields` | `admit` |
-//! | 2 look in the cache | `policy`, `directives` | `store` |
+//! | 2 look in the cache | `policy` | `store` |
 //! | 3 join a fetch in flight | | `flight`, `flights`, `budget` |
 //! | 4 locate, claim | | `announce` |
 //! | 5 ask a peer | | `peer` |
@@ -12,7 +12,12 @@
 //! | 7 store, announce | `policy` | `fetch`, `pump`, `announce` |
 //! | 8 respond | `conditional`, `reason` | `respond`, `body`, `page` |
 //!
+//! What no cache answers goes to the origin for one client alone: `pass`, with its content through `upload`;
+//! `tunnel` for connections that are upgraded; `interim` for what comes before a response.
 //! `serve` has the doors, `activity` closes those who only stand in them.
+//!
+//! `RFC9111.md` lists every rule for a shared cache with its test; `tests/proxy/model.rs` is the same law as
+//! a plain model, with which random histories are compared.
 //!
 //! # Contract
 //! - A response that is not for all is never stored, and never given to a second client.
@@ -22,6 +27,7 @@
 //!   is still read; bodies beyond are passed through a window, in which a reader who holds others up is cut.
 //!   Every other bound stands in `limits`.
 //! - The cache judges by what the origin sees: a client's fields are cleaned before anything is decided.
+//! - What an unsafe request has changed is not given out again, also not by a fetch that began before it.
 //!
 //! # Decisions
 //! - *The key of a request by plain HTTP that names no port has no scheme* (`//host/path`): whether the
@@ -33,6 +39,14 @@
 //!   what is checked is what is connected to, so that a mixed answer opens nothing.
 //! - *A peer is never kept waiting for another peer*, only for an origin: no circle can form.
 //! - *A flight goes on when its clients leave*, as long as it can be stored: the crowd is coming.
+//! - *A site under its own name is the node's alone*: the index and peers are not asked, as nobody tells them
+//!   yet of a change. Its origin sees the name that clients ask for, and may be at a private address, since
+//!   the operator has named it. Its keys begin with `site:`, so that no suffixed name shares them.
+//! - *An origin that cannot be connected to is left alone* for a second, then for twice as long each time up
+//!   to a minute: a restart is not an outage, and a dead origin is not asked by every visitor.
+//! - *A reload of a suffixed page validates it at most every five seconds*: request directives are advice
+//!   (RFC 9111, section 5.2.1), and a crowd that reloads must not reach the origin. A site heeds them all.
+//! - *A request for a range of something not held fetches the whole*; parts of others are not stored.
 
 mod activity;
 mod admit;
@@ -281,7 +295,7 @@ impl Proxy {
             purges,
             purge_log: Mutex::new(purge_log),
             token,
-            flights: Flights::new(budget),
+            flights: Flights::new(budget, metrics.flights.clone()),
             unshared: moka::sync::Cache::builder()
                 .max_capacity(MAX_UNSHARED)
                 .time_to_live(UNSHARED_MEMORY)
@@ -387,9 +401,7 @@ impl Proxy {
             self.metrics.disk.show(&tier.stats());
         }
         self.metrics.purges.set(gauge(self.purges.len() as u64));
-        let (flights, bytes) = self.flights.size();
-        self.metrics.flights.set(gauge(flights as u64));
-        self.metrics.flight_bytes.set(gauge(bytes));
+        self.metrics.flight_bytes.set(gauge(self.flights.bytes()));
     }
 }
 

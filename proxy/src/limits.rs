@@ -123,8 +123,8 @@ pub(crate) const MAX_GROUP_NAME: usize = 128;
 /// How soon after its last validation a suffixed page is validated again because a client reloads: a crowd
 /// that reloads costs its origin one request in this time.
 pub(crate) const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a client that insists on the origin waits for a fetch that began before it came, so as to go
-/// on from what that brings; then it goes alone.
+/// How long a request waits for the end of a fetch whose response may not answer it, so as to have that
+/// validated; then it goes alone.
 pub(crate) const INSIST_PATIENCE: Duration = Duration::from_millis(100);
 /// Validations in the background at once, for copies that are used meanwhile; a copy for which there is no
 /// place is validated when the next client asks.

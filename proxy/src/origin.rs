@@ -1,6 +1,9 @@
 //! Step 6: the origin.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::header::{HOST, HeaderMap, HeaderValue, LOCATION};
@@ -142,7 +145,6 @@ impl Origin {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a request, and by which way it goes")]
     async fn send(
         &self,
         client: &Client<Connector, Upload>,
@@ -208,16 +210,18 @@ impl Origin {
         }
         self.requests.inc();
         let sent = clock::now();
-        let response = match timeout(self.response_timeout, client.request(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
+        let progress = request.body().progress();
+        let answer = client.request(request);
+        let response = match within(self.response_timeout, &progress, answer).await {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => {
                 let failure = failure(host, &error);
                 if error.is_connect() && connecting(&failure) {
                     self.leave_alone(origin, &failure, failing.as_deref());
                 }
                 return Err(failure);
             }
-            Err(_) => {
+            None => {
                 let detail = format!("{host} did not answer within {:?}", self.response_timeout);
                 return Err(Failure::new(Reason::HttpResponseTimeout, detail));
             }
@@ -238,6 +242,23 @@ impl Origin {
         let pause = before.map_or(FAILING_MIN, |before| (before.pause * 2).min(FAILING_MAX));
         let (failure, until) = (failure.clone(), clock::now() + pause);
         self.failing.insert(origin, Arc::new(Failing { failure, until, pause }));
+    }
+}
+
+/// Waits for an answer no longer than `limit`, which begins anew as long as octets go up.
+async fn within<T>(
+    limit: Duration,
+    progress: &AtomicU64,
+    answer: impl Future<Output = T>,
+) -> Option<T> {
+    let mut answer = pin!(answer);
+    loop {
+        let before = progress.load(Ordering::Relaxed);
+        match timeout(limit, &mut answer).await {
+            Ok(answer) => return Some(answer),
+            Err(_) if progress.load(Ordering::Relaxed) > before => {}
+            Err(_) => return None,
+        }
     }
 }
 

@@ -5,21 +5,26 @@ use std::sync::Arc;
 
 use coralline_overlay::Key;
 use http::header::{AGE, HeaderMap, MAX_FORWARDS, RANGE};
-use http::{Method, Request, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
 use crate::Proxy;
 use crate::admit::Asked;
+use crate::body::ResponseBody;
+use crate::fetch::Job;
 use crate::fields::kept;
+use crate::flight::Begin;
+use crate::flights::Boarding;
 use crate::limits::LOCATE_BUDGET;
 use crate::message::{Source, Stored};
 use crate::policy::{
-    also_invalidated, freshen, head_describes, invalidated_groups, invalidates, storable,
+    also_invalidated, freshen, head_describes, invalidated_groups, invalidates,
+    is_explicitly_fresh, names_itself, storable,
 };
 use crate::reason::{Failure, Reason};
 use crate::request::Answer;
-use crate::respond::{Forward, own_page};
+use crate::respond::{CacheStatus, Forward, own_page};
 use crate::store::Change;
 use crate::target::{Scheme, Site, Target};
 use crate::upload::Upload;
@@ -72,7 +77,7 @@ impl Proxy {
 
     /// Passes on what a cache does not answer: methods that change things, and content.
     pub(crate) async fn forward(
-        &self,
+        self: &Arc<Self>,
         asked: &Asked,
         site: &Site,
         upload: Upload,
@@ -90,7 +95,49 @@ impl Proxy {
         if invalidates(&asked.method, upstream.head.status) {
             self.invalidate(&asked.target, &upstream.head.headers);
         }
+        if asked.method == Method::POST && self.stands_for_get(asked, &upstream) {
+            return Ok((Source::Origin, self.keep_post(asked, upstream, place)));
+        }
         Ok((Source::Origin, self.respond_upstream(asked, upstream, Forward::Method, place)))
+    }
+
+    /// A response to POST that a later GET may have: it is what is at the target now, and says for how long
+    /// (RFC 9110, section 9.3.3).
+    fn stands_for_get(&self, asked: &Asked, upstream: &Upstream) -> bool {
+        let head = &upstream.head;
+        let base = base(&asked.target);
+        let itself = base.is_some_and(|base| names_itself(&base, &head.headers));
+        itself && head.status == StatusCode::OK && is_explicitly_fresh(&head.headers)
+    }
+
+    /// Passes on the response to a POST and keeps it for GET, where it may be kept.
+    fn keep_post(
+        self: &Arc<Self>,
+        asked: &Asked,
+        upstream: Upstream,
+        place: OwnedSemaphorePermit,
+    ) -> Response<ResponseBody> {
+        let job = Job::of(asked, None);
+        let (Ok(arriving), Ok(Boarding::New(landing))) =
+            (self.arriving(&job, &upstream), self.flights.board(&asked.uri, || None))
+        else {
+            return self.respond_upstream(asked, upstream, Forward::Method, place);
+        };
+        let (proxy, flight) = (self.clone(), landing.flight.clone());
+        flight.begin(Begin::Stream(arriving.clone()));
+        let status = CacheStatus {
+            forward: Some(Forward::Method),
+            answered: None,
+            stored: true,
+            collapsed: false,
+            source: Source::Origin,
+        };
+        let response = self.respond_arriving(asked, &arriving, &flight, status);
+        tokio::spawn(async move {
+            proxy.receive(landing, &job, arriving, upstream.body, None).await;
+            drop(place);
+        });
+        response.expect("nothing has come yet that could be gone")
     }
 
     /// The fields that an origin sees of a request that is for one client.
@@ -121,7 +168,7 @@ impl Proxy {
                 return Change::Remove;
             }
             match self.freshened(asked, stored, upstream) {
-                Some(new) => Change::Replace(Box::new(new)),
+                Some(new) => Change::Replace(Arc::new(new)),
                 None => Change::Remove,
             }
         });
@@ -140,8 +187,7 @@ impl Proxy {
 
     /// RFC 9111, section 4.4, and RFC 9875, section 3: an unsafe request has succeeded.
     fn invalidate(&self, target: &Target, response: &HeaderMap) {
-        let base = format!("{}://{}{}", target.scheme.word(), target.authority(), target.path);
-        let also = base.parse::<Uri>().map(|base| also_invalidated(&base, response));
+        let also = base(target).map(|base| also_invalidated(&base, response));
         let paths = also.unwrap_or_default().into_iter().chain([target.path.clone()]);
         for path in paths {
             // The origin is the same whichever way its clients come.
@@ -158,6 +204,12 @@ impl Proxy {
             self.flights.disown_origin(&origin, || self.forget_groups(&origin, &groups));
         }
     }
+}
+
+/// The target URI.
+fn base(target: &Target) -> Option<Uri> {
+    let text = format!("{}://{}{}", target.scheme.word(), target.authority(), target.path);
+    text.parse().ok()
 }
 
 /// Counts Max-Forwards down; true where the request ends here (RFC 9110, section 7.6.2).

@@ -47,11 +47,11 @@ mod vary;
 pub(crate) use age::Times;
 pub(crate) use date::date;
 pub(crate) use directives::{RequestDirectives, ResponseDirectives, split_list};
-pub(crate) use freshness::Freshness;
 #[cfg(test)]
 pub(crate) use freshness::Staleness;
+pub(crate) use freshness::{Freshness, is_explicitly_fresh};
 pub(crate) use groups::{groups, invalidated_groups};
-pub(crate) use invalidate::{also_invalidated, invalidates};
+pub(crate) use invalidate::{also_invalidated, invalidates, names_itself};
 pub(crate) use reuse::{Reuse, reuse};
 pub(crate) use storable::{NoStore, storable};
 pub(crate) use targeted::OWN_TARGET;

@@ -199,23 +199,16 @@ impl Proxy {
         forward: Forward,
     ) -> Result<Answer, Failure> {
         let insists = forward == Forward::Request || asked.told.no_cache;
-        let mut boarding = self.flights.board(&key, || self.landed(&asked));
-        if let (true, Ok(Boarding::Joined(flight))) = (insists, &boarding)
-            && flight.has_begun()
-        {
-            // What the origin said before this client came is not what it wants to hear.
-            if timeout(INSIST_PATIENCE, self.flights.gone(&key, flight)).await.is_err() {
-                return self.pass(&asked, forward).await;
-            }
-            boarding = self.flights.board(&key, || self.landed(&asked));
-        }
-        let (flight, leader) = match boarding {
-            Ok(Boarding::Stored(stored)) => return Ok(self.hit(&asked, &stored)),
-            Ok(Boarding::Joined(flight)) => (flight, None),
-            Ok(Boarding::New(landing)) => {
+        let (flight, leader) = match self.boarding(&asked, &key, insists).await {
+            Ok(None) => return self.pass(&asked, forward).await,
+            Ok(Some(Boarding::Stored(stored))) => return Ok(self.hit(&asked, &stored)),
+            Ok(Some(Boarding::Joined(flight))) => (flight, None),
+            Ok(Some(Boarding::New(landing))) => {
                 let (sender, receiver) = oneshot::channel();
                 let flight = landing.flight.clone();
-                let job = Job::of(&asked, stale);
+                // Something to validate may have landed since.
+                let (_, found) = self.store.find(&asked.uri, &asked.headers);
+                let job = Job::of(&asked, found.or(stale));
                 tokio::spawn(self.clone().fetch(landing, job, sender));
                 (flight, Some(receiver))
             }
@@ -259,6 +252,28 @@ impl Proxy {
             }
             Begin::Failed(failure) => Err(failure),
         }
+    }
+
+    /// A fetch for this client: one in flight, if it brings what may answer this request too, else a new
+    /// one. Nothing: it has to go alone.
+    async fn boarding(
+        &self,
+        asked: &Asked,
+        key: &Arc<str>,
+        insists: bool,
+    ) -> Result<Option<Boarding>, Failure> {
+        let boarding = self.flights.board(key, || self.landed(asked))?;
+        let Boarding::Joined(flight) = &boarding else { return Ok(Some(boarding)) };
+        // What the origin said before it came is not what an insisting client wants to hear.
+        let too_late = insists && flight.has_begun();
+        if !too_late && !flight.begun().await.needs_validation(asked) {
+            return Ok(Some(boarding));
+        }
+        // What the flight leaves behind can be validated.
+        if timeout(INSIST_PATIENCE, self.flights.gone(key, flight)).await.is_err() {
+            return Ok(None);
+        }
+        self.flights.board(key, || self.landed(asked)).map(Some)
     }
 
     /// Step 2 for a peer, which is served from what is held or arriving, and from nothing else.

@@ -244,7 +244,7 @@ impl Proxy {
         let member = cache_status.member(&self.signature.name, head.status, ttl);
         self.sign(asked, fields, &member);
         *response.status_mut() = status;
-        if asked.is_get() && !ranges.is_empty() {
+        if !asked.is_head() && !ranges.is_empty() {
             let mut bodies = body(&ranges)?;
             *response.body_mut() = match (bodies.len(), head.length) {
                 (1, _) | (_, None) => bodies.pop_front()?,

@@ -34,7 +34,7 @@ pub(crate) struct Store {
 /// What becomes of one kept response.
 pub(crate) enum Change {
     Keep,
-    Replace(Box<Stored>),
+    Replace(Arc<Stored>),
     Remove,
 }
 
@@ -140,7 +140,7 @@ impl Store {
     }
 
     /// Keeps a response; one that was there before for the same requests is replaced.
-    pub(crate) fn insert(&self, uri: &Arc<str>, stored: Arc<Stored>) {
+    pub(crate) fn insert(&self, uri: &Arc<str>, stored: &Arc<Stored>) {
         self.change(uri, |before| {
             let same = |old: &&Arc<Stored>| {
                 let (old, new) = (&old.variant, &stored.variant);
@@ -163,8 +163,8 @@ impl Store {
                 .filter_map(|stored| match decide(stored) {
                     Change::Keep => Some(stored.clone()),
                     Change::Replace(new) => {
-                        revised.new.push(Arc::new(*new));
-                        revised.new.last().cloned()
+                        revised.new.push(new.clone());
+                        Some(new)
                     }
                     Change::Remove => {
                         revised.removed = true;
@@ -301,13 +301,13 @@ mod tests {
         };
         for language in ["de", "en"] {
             let entry = stored(&["accept-language"], &asking(language), language.as_bytes());
-            store.insert(&uri, entry);
+            store.insert(&uri, &entry);
         }
         assert_eq!(body(asking("de")).unwrap(), "de");
         assert_eq!(body(asking("en")).unwrap(), "en");
         assert_eq!(body(asking("fr")), None);
         assert_ne!(store.find(&uri, &asking("fr")).0, store.find(&uri, &asking("de")).0);
-        store.insert(&uri, stored(&[], &asking("de"), b"all"));
+        store.insert(&uri, &stored(&[], &asking("de"), b"all"));
         assert_eq!(body(asking("fr")).unwrap(), "all");
     }
 
@@ -323,7 +323,7 @@ mod tests {
         let mut read = None;
         for n in 0..10 {
             let uri: Arc<str> = format!("//a.com/{n}").into();
-            store.insert(&uri, stored(&[], &HeaderMap::new(), &[0; 2000]));
+            store.insert(&uri, &stored(&[], &HeaderMap::new(), &[0; 2000]));
             store.tidy();
             read = read.or_else(|| store.find(&uri, &HeaderMap::new()).1);
         }

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,7 +24,8 @@ pub(crate) struct Upload {
 
 struct Stream {
     body: Incoming,
-    sent: u64,
+    /// Octets that went up.
+    sent: Arc<AtomicU64>,
     stall: Duration,
     silence: Pin<Box<Sleep>>,
     /// Told of each piece that the client sends.
@@ -33,7 +36,12 @@ impl Upload {
     /// The content of a client's request, broken off if the client is silent for `stall`.
     pub(crate) fn of(body: Incoming, stall: Duration, activity: Activity) -> Self {
         let silence = Box::pin(sleep(stall));
-        Self { stream: Some(Stream { body, sent: 0, stall, silence, activity }) }
+        Self { stream: Some(Stream { body, sent: Arc::default(), stall, silence, activity }) }
+    }
+
+    /// Counts the octets that went up, as they go: as long as they do, no response is overdue.
+    pub(crate) fn progress(&self) -> Arc<AtomicU64> {
+        self.stream.as_ref().map(|stream| stream.sent.clone()).unwrap_or_default()
     }
 }
 
@@ -60,8 +68,8 @@ impl Body for Upload {
             Failure::new(Reason::HttpRequestError, detail)
         });
         if let Ok(Some(data)) = frame.as_ref().map(Frame::data_ref) {
-            stream.sent += data.len() as u64;
-            if stream.sent > MAX_REQUEST_BODY {
+            let len = data.len() as u64;
+            if stream.sent.fetch_add(len, Ordering::Relaxed) + len > MAX_REQUEST_BODY {
                 let detail = format!("the content is longer than {MAX_REQUEST_BODY} octets");
                 let failure = Failure::new(Reason::HttpRequestError, detail);
                 let failure = failure.with_status(http::StatusCode::PAYLOAD_TOO_LARGE);

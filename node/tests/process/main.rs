@@ -13,3 +13,4 @@ mod network;
 mod nginx;
 mod observe;
 mod refuse;
+mod site;

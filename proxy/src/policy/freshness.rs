@@ -134,6 +134,12 @@ pub(super) fn explicit_lifetime(
     Some(expires.duration_since(date).unwrap_or_default())
 }
 
+/// The response says itself for how long it is fresh.
+pub(crate) fn is_explicitly_fresh(response: &HeaderMap) -> bool {
+    let told = ResponseDirectives::read(response);
+    told.s_maxage.or(told.max_age).is_some() || response.contains_key(EXPIRES) && !told.targeted
+}
+
 /// RFC 9111, section 4.2.2: a tenth of the time since it was last modified, within bounds. The floor is for
 /// the page that was written a minute ago: it is the one that draws a crowd.
 pub(super) fn heuristic_lifetime(response: &HeaderMap, times: Times, rules: &Rules) -> Duration {

@@ -24,6 +24,13 @@ pub(crate) fn also_invalidated(target: &Uri, response: &HeaderMap) -> Vec<PathAn
     values.filter_map(|reference| same_origin(target, reference.trim())).collect()
 }
 
+/// The response says that it is what is at the target (RFC 9110, section 8.7).
+pub(crate) fn names_itself(target: &Uri, response: &HeaderMap) -> bool {
+    let named = response.get(CONTENT_LOCATION).and_then(|value| value.to_str().ok());
+    let path = named.and_then(|reference| same_origin(target, reference.trim()));
+    path.is_some() && path.as_ref() == target.path_and_query()
+}
+
 /// Resolves a reference (RFC 3986, section 5.2); nothing if it leads to another origin.
 fn same_origin(base: &Uri, reference: &str) -> Option<PathAndQuery> {
     let reference = reference.split('#').next().unwrap_or_default();

@@ -212,7 +212,7 @@ impl Model {
         }
         match question.method {
             "GET" if !self.shy && !says(&question.fields, "no-store") => {
-                self.fetch(question, found, origin)
+                self.fetch(question, found.as_ref(), origin)
             }
             _ => self.pass(question, origin, Vec::new()),
         }
@@ -237,20 +237,20 @@ impl Model {
     fn fetch(
         &mut self,
         question: &Question,
-        stale: Option<Kept>,
+        stale: Option<&Kept>,
         origin: &dyn Fn(&str) -> Answer,
     ) -> Outcome {
-        let condition = stale.as_ref().map(|kept| preconditions(&kept.answer)).unwrap_or_default();
+        let condition = stale.map(|kept| preconditions(&kept.answer)).unwrap_or_default();
         let mut asked = vec![condition.clone()];
         let mut answer = origin(&condition);
-        if let Some(kept) = stale.as_ref().filter(|_| answer.status == 304) {
+        if let Some(kept) = stale.filter(|_| answer.status == 304) {
             if is_about(&answer, &kept.answer) {
                 return self.validate(question, kept, &answer, origin, asked);
             }
             asked.push(String::new());
             answer = origin("");
         }
-        if let Some(kept) = &stale
+        if let Some(kept) = stale
             && matches!(answer.status, 500 | 502 | 503 | 504)
             && stands_in(&kept.answer)
         {
@@ -352,8 +352,8 @@ fn authorization_alone(question: &Question, answer: &Answer) -> bool {
     question.fields.contains_key("authorization")
         && !(says(fields, "public") || says(fields, "s-maxage") || says(fields, "must-revalidate"))
         && !says(fields, "private")
-        && !(says(fields, "no-store") && !says(fields, "must-understand"))
-        && !(says(fields, "must-understand") && !UNDERSTOOD.contains(&answer.status))
+        && (!says(fields, "no-store") || says(fields, "must-understand"))
+        && (!says(fields, "must-understand") || UNDERSTOOD.contains(&answer.status))
 }
 
 fn shown(question: &Question, answer: &Answer, asked: Vec<String>) -> Outcome {

@@ -380,6 +380,27 @@ async fn a_group_is_thrown_out_at_once() {
 }
 
 #[tokio::test]
+async fn a_response_to_post_may_be_what_a_get_gets() {
+    for (lines, source) in [
+        ("Cache-Control: max-age=60\r\nContent-Location: /x\r\n", "local"),
+        ("Cache-Control: max-age=60\r\nContent-Location: http://www.site.test/x\r\n", "local"),
+        ("Cache-Control: max-age=60\r\nContent-Location: /y\r\n", "origin"),
+        ("Cache-Control: max-age=60\r\n", "origin"),
+        ("Content-Location: /x\r\nLast-Modified: Sun, 09 Sep 2001 01:46:40 GMT\r\n", "origin"),
+        ("Cache-Control: private, max-age=60\r\nContent-Location: /x\r\n", "origin"),
+    ] {
+        let origin = sequence(vec![ok(lines, b"posted"), ok(FRESH, b"got")]).await;
+        let node = Node::of_site(&origin).await;
+        check(&node.site("POST /x", &[], "form").await, "posted", "origin");
+        let text = if source == "local" { "posted" } else { "got" };
+        if source == "local" {
+            until("it is kept", || node.proxy.sources().cache_objects == 1).await;
+        }
+        check(&node.site("GET /x", &[], "").await, text, source);
+    }
+}
+
+#[tokio::test]
 async fn several_ranges_come_in_parts() {
     let lines = "Cache-Control: max-age=60\r\nContent-Type: text/plain\r\n";
     let origin = sequence(vec![ok(lines, b"0123456789")]).await;

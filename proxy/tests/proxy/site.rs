@@ -98,6 +98,28 @@ async fn content_streams_up_as_it_comes() {
 }
 
 #[tokio::test]
+async fn a_slow_upload_is_not_overdue() {
+    let origin = Origin::start(|_, mut stream| async move {
+        let mut content = [0; 8];
+        stream.read_exact(&mut content).await.unwrap();
+        let _ = stream.write_all(&ok("", &content)).await;
+    })
+    .await;
+    // Octet by octet, it takes longer than the two seconds that this node gives an origin to answer.
+    let node = Node::of_site(&origin).await;
+    let mut client = TcpStream::connect(node.http).await.unwrap();
+    let head =
+        "POST / HTTP/1.1\r\nHost: www.site.test\r\nConnection: close\r\nContent-Length: 8\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    for octet in b"patience" {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        client.write_u8(*octet).await.unwrap();
+    }
+    let response = crate::world::read_response(&mut client).await;
+    assert_eq!((response.status, response.text().as_str()), (200, "patience"), "{response:?}");
+}
+
+#[tokio::test]
 async fn too_much_content_is_refused() {
     let origin = Origin::fixed(ok("", b"x")).await;
     let node = Node::of_site(&origin).await;
@@ -162,9 +184,8 @@ async fn other_names_are_suffixed_as_before() {
     assert_eq!(exchange(node.http, &host("www.site.test", "TRACE")).await.status, 405);
     assert_eq!(exchange(node.http, &host("a.com.cdn.localhost", "POST")).await.status, 405);
     // Peers get nothing of a site, whatever scheme they name.
-    let ask = format!(
-        "GET / HTTP/1.1\r\nHost: www.site.test\r\nCoralline-Scheme: http\r\nConnection: close\r\n\r\n"
-    );
+    let ask = "GET / HTTP/1.1\r\nHost: www.site.test\r\nCoralline-Scheme: http\r\n\
+               Connection: close\r\n\r\n";
     assert_eq!(exchange(node.peer, ask.as_bytes()).await.status, 504);
     assert_eq!(origin.count(), 1);
 }
