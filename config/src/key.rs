@@ -242,9 +242,8 @@ pub(crate) static KEYS: &[Key<Config>] = &[
     },
     Key {
         name: "cache.default_ttl",
-        help: "Freshness of a response that states none and has no Last-Modified, for suffixed names; a \
-               [[site]] says it itself. Enough to carry a crowd over such a page, short enough to be \
-               harmless.",
+        help: "Freshness of a response that states none and has no Last-Modified, for suffixed names \
+               only. Enough to carry a crowd over such a page, short enough to be harmless.",
         shape: Shape::Text,
         set: |c, w| one(w, &mut c.cache.default_ttl, |t| duration(t, FRESHNESS)),
         text: |c| quoted(format_duration(c.cache.default_ttl)),
@@ -268,15 +267,14 @@ pub(crate) static KEYS: &[Key<Config>] = &[
 pub(crate) static SITE_KEYS: &[Key<Site>] = &[
     Key {
         name: "site.host",
-        help: "The host name that clients ask for, and that its origin is asked by.",
+        help: "The host name that clients ask for; its origin is asked by it too.",
         shape: Shape::Text,
         set: |s, w| one(w, &mut s.host, site_host),
         text: |s| quoted(&s.host),
     },
     Key {
         name: "site.origin",
-        help: "Where it is fetched from: http:// or https://, a host, an optional port. It may be at a \
-               private address, since it is named here.",
+        help: "Its origin: http:// or https://, a host, an optional port. May be private.",
         shape: Shape::Text,
         set: |s, w| one(w, &mut s.origin, parse_origin),
         text: |s| quoted(&s.origin),

@@ -18,7 +18,9 @@ impl Config {
         comment(&mut out, PREAMBLE);
         out.push('\n');
         print(&Self::default(), &mut out, true);
-        out.push_str("\n# Hosts served under their own name; this version does not do it yet.\n");
+        out.push_str(
+            "\n# Hosts served under their own name: all methods, cookies and logins pass.\n",
+        );
         out.push_str("# [[site]]\n");
         let example =
             Site { host: "www.example.org".into(), origin: "https://origin.example.org".into() };
