@@ -3,7 +3,7 @@
 use coralline_disk::{Health, Stats};
 use prometheus::{IntCounter, IntGauge, Registry};
 
-/// Gauges and counters of the disk tier; all zero where there is none.
+/// Gauges and counters of the disk tier.
 #[derive(Debug)]
 pub(crate) struct DiskMetrics {
     /// Counted here; all else the disk counts itself.
@@ -28,6 +28,9 @@ impl DiskMetrics {
             let counter = IntCounter::new(name, help)?;
             registry.register(Box::new(counter.clone())).map(|()| counter)
         };
+        let healthy = gauge("coralline_disk_healthy", "1 while the disk takes what is written.")?;
+        // Where there is no disk, nothing is wrong with it.
+        healthy.set(1);
         Ok(Self {
             skipped: counter(
                 "coralline_disk_skipped_total",
@@ -36,7 +39,7 @@ impl DiskMetrics {
             objects: gauge("coralline_disk_objects", "Responses on disk.")?,
             bytes: gauge("coralline_disk_bytes", "Octets of disk in use.")?,
             capacity: gauge("coralline_disk_capacity_bytes", "Octets of disk that may be used.")?,
-            healthy: gauge("coralline_disk_healthy", "1 while the disk takes what is written.")?,
+            healthy,
             written: counter("coralline_disk_written_bytes_total", "Octets written to disk.")?,
             evicted: counter(
                 "coralline_disk_evictions_total",

@@ -7,6 +7,7 @@ mod browser;
 mod command;
 mod demo;
 mod harness;
+mod keep;
 mod life;
 mod names;
 mod network;
