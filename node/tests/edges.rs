@@ -13,7 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("coralline-disk", &[]),
     ("coralline-overlay", &["coralline-config"]),
     ("coralline-dns", &["coralline-config", "coralline-overlay"]),
-    ("coralline-proxy", &["coralline-config", "coralline-overlay"]),
+    ("coralline-proxy", &["coralline-config", "coralline-disk", "coralline-overlay"]),
     ("coralline", &["coralline-config", "coralline-dns", "coralline-overlay", "coralline-proxy"]),
     ("coralline-sim", &["coralline-overlay"]),
 ];

@@ -4,17 +4,18 @@
 //! | step of a request | decided in | done in |
 //! |---|---|---|
 //! | 1 decode the host, refuse | `target`, `fields` | `admit` |
-//! | 2 look in the cache | `policy` | `store` |
+//! | 2 look in the cache | `policy`, `purge` | `keep`: `store` in memory, `tier` on disk |
 //! | 3 join a fetch in flight | | `flight`, `flights`, `budget` |
 //! | 4 locate, claim | | `announce` |
 //! | 5 ask a peer | | `peer` |
 //! | 6 ask the origin | `guard`, `rewrite` | `origin`, `connect` |
-//! | 7 store, announce | `policy` | `fetch`, `pump`, `announce` |
+//! | 7 store, announce | `policy` | `fetch`, `pump`, `keep`, `announce` |
 //! | 8 respond | `conditional`, `reason` | `respond`, `body`, `page` |
 //!
 //! What no cache answers goes to the origin for one client alone: `pass`, with its content through `upload`;
 //! `tunnel` for connections that are upgraded; `interim` for what comes before a response.
-//! `serve` has the doors, `activity` closes those who only stand in them.
+//! `serve` has the doors, `activity` closes those who only stand in them. `purging` forgets on demand, by names
+//! that `scope` reads; `record` is a response as it stands on disk; `setup` makes it all from the configuration.
 //!
 //! `RFC9111.md` lists every rule for a shared cache with its test; `tests/proxy/model.rs` is the same law as
 //! a plain model, with which random histories are compared.
@@ -24,12 +25,19 @@
 //! - A part is never taken for the whole: a body that breaks off breaks the client's connection, and is not stored.
 //! - An origin is connected to only at an address that was checked, whatever its name says a moment later.
 //! - Memory: half of `cache.memory` for what is stored, half for what is arriving and for what was evicted and
-//!   is still read; bodies beyond are passed through a window, in which a reader who holds others up is cut.
+//!   is still read. A body beyond is read from disk by who lags; without a disk it is passed through a window,
+//!   in which a reader who holds others up is cut. The index of what is on disk takes up to a quarter more.
 //!   Every other bound stands in `limits`.
 //! - The cache judges by what the origin sees: a client's fields are cleaned before anything is decided.
+//! - What was purged is not given out again, whoever brings it and whenever.
+//! - Who has received the whole of a stored response finds it stored: the last octets wait for that.
 //! - What an unsafe request has changed is not given out again, also not by a fetch that began before it.
 //!
 //! # Decisions
+//! - *A purge is a rule with a time*, not a search: it takes as long whatever the cache holds. A response is as
+//!   old as the request that brought it, or as Age says: an origin whose Date lags would seem purged for ever.
+//! - *Everything stored goes to disk, and bodies of more than 4 MiB stay there alone*: the page cache of the
+//!   system is as good for them as our memory, and survives our restart.
 //! - *The key of a request by plain HTTP that names no port has no scheme* (`//host/path`): whether the
 //!   origin is asked by https or http is the fetching node's finding, and the object is the same.
 //! - *A wrong certificate is no https* for such a request: the name's site is the one on http, as for
@@ -75,6 +83,7 @@ mod policy;
 mod pump;
 mod purge;
 mod purge_log;
+mod purging;
 mod reason;
 mod record;
 mod request;
@@ -82,6 +91,7 @@ mod respond;
 mod rewrite;
 mod scope;
 mod serve;
+mod setup;
 mod store;
 mod target;
 mod tier;
@@ -90,25 +100,22 @@ mod upload;
 mod upstream;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use coralline_config::{Cache, Config, Suffix};
 use coralline_overlay::{Handle, Key, Level};
 use futures_util::stream::{self, StreamExt};
-use http::HeaderValue;
 use ipnet::IpNet;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use message::Source;
+pub use purging::PurgeError;
 pub use scope::{BadName, Purge};
 pub use serve::Door;
+pub use setup::StartError;
 
 use crate::budget::Budget;
 use crate::connect::{Connector, resolver};
@@ -123,58 +130,12 @@ use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::peer::Peers;
 use crate::policy::NoStore;
-use crate::purge::{Force, Full, Purges, Verdict};
+use crate::purge::Purges;
 use crate::purge_log::Log;
-use crate::scope::Scope;
+use crate::setup::{origin_tls, own_addresses, user_agent};
 use crate::store::Store;
 use crate::target::{Scheme, Site};
 use crate::tier::Tier;
-
-/// Why the proxy could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// `[https]` listens without a certificate.
-    #[error("https.listen needs https.certificate and https.key")]
-    NoCertificate,
-    /// A PEM file is missing or wrong.
-    #[error("{key}: {} cannot be used: {error}", path.display())]
-    Pem {
-        /// The key of the configuration that names it.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: String,
-    },
-    /// The name servers of the system are not known.
-    #[error("the system's name servers cannot be read: {0}; set origin.nameservers")]
-    Resolver(String),
-    /// The directory of the disk cache cannot be used.
-    #[error("cache.disk: {0}")]
-    Disk(#[from] coralline_disk::OpenError),
-    /// The file of purges cannot be used.
-    #[error("{}: {error}; check state_dir", path.display())]
-    Purges {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// A metric was registered twice.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-}
-
-/// Why nothing was purged.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PurgeError {
-    /// A name makes no sense.
-    #[error(transparent)]
-    Name(#[from] BadName),
-    /// There are too many purges to remember.
-    #[error("too many purges are remembered; purge hosts or prefixes instead of single URLs")]
-    Full,
-}
 
 /// Requests and octets by source, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -357,39 +318,6 @@ impl Proxy {
             .await;
     }
 
-    /// Purges what this node has, and what arrives later and is older than now.
-    ///
-    /// # Errors
-    /// See [`PurgeError`]; with too many purges, those named first are done.
-    pub fn purge(&self, purge: &Purge) -> Result<(), PurgeError> {
-        let scopes = purge.scopes(&self.suffix)?;
-        let force = if purge.hard { Force::Hard } else { Force::Soft };
-        let now = clock::now();
-        for scope in &scopes {
-            self.rule(scope, force, now).map_err(|Full| PurgeError::Full)?;
-        }
-        // What is under way was asked for before. Its tags are not known yet.
-        let by_tag = scopes.iter().any(|scope| matches!(scope, Scope::Tag(_)));
-        let purged = |key: &str| {
-            let uri = key.split('\n').next().unwrap_or_default();
-            by_tag || self.purges.verdict(uri, now, Vec::<&str>::new) != Verdict::Untouched
-        };
-        self.flights.disown_where(purged);
-        tracing::info!(?purge, "purged");
-        Ok(())
-    }
-
-    /// Whether a request shows in `Authorization` (RFC 6750, section 2.1) that it may purge. How long the
-    /// answer takes does not tell how much is right.
-    #[must_use]
-    pub fn may_purge(&self, authorization: Option<&HeaderValue>) -> bool {
-        let expect = format!("Bearer {}", self.token);
-        authorization.map(HeaderValue::as_bytes).is_some_and(|said| {
-            let pairs = said.iter().zip(expect.as_bytes());
-            said.len() == expect.len() && pairs.fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
-        })
-    }
-
     fn refresh_gauges(&self) {
         self.store.tidy();
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -443,54 +371,4 @@ fn site(site: &coralline_config::Site) -> (String, Arc<Site>) {
     let (scheme, authority) = site.origin.split_once("://").unwrap_or(("http", &site.origin));
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
     (site.host.clone(), Arc::new(Site { scheme, authority: authority.to_owned() }))
-}
-
-/// Tells an origin what asks, and whom to turn to.
-fn user_agent(config: &Config) -> HeaderValue {
-    let version = env!("CARGO_PKG_VERSION");
-    let contact = config.contact.iter().map(|contact| format!("; {contact}")).collect::<String>();
-    let text = format!("coralline/{version} (+http://{}/{contact})", config.suffix);
-    HeaderValue::from_str(&text).expect("suffix and contact are visible ASCII")
-}
-
-/// Where this node listens: no origin is there.
-fn own_addresses(config: &Config) -> Vec<SocketAddr> {
-    let mut own = Vec::new();
-    own.extend_from_slice(&config.http.listen);
-    own.extend_from_slice(&config.https.listen);
-    own.extend_from_slice(&config.dns.listen);
-    own.extend([config.overlay.listen, config.peer.listen, config.admin.listen]);
-    let public = config.public_addr.into_iter();
-    let reached: Vec<_> = public
-        .flat_map(|ip| own.iter().map(move |addr| SocketAddr::new(ip, addr.port())))
-        .collect();
-    own.extend(reached);
-    own
-}
-
-/// The one provider of cryptography, named wherever one is needed, so that none has to be global.
-fn crypto() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-/// Trusts the public authorities, and those of `origin.ca_file`.
-fn origin_tls(config: &Config) -> Result<Arc<rustls::ClientConfig>, StartError> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    if let Some(path) = &config.origin.ca_file {
-        let wrong =
-            |error: String| StartError::Pem { key: "origin.ca_file", path: path.clone(), error };
-        let certificates = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| wrong(error.to_string()))?;
-        for certificate in certificates {
-            roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-        }
-    }
-    let tls = rustls::ClientConfig::builder_with_provider(crypto())
-        .with_safe_default_protocol_versions()
-        .expect("the provider has TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(tls))
 }

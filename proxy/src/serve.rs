@@ -27,7 +27,8 @@ use crate::limits::{
     ACCEPT_PAUSE, H2_PING, H2_SEND_BUFFER, HEAD_TIMEOUT, MAX_FIELDS, MAX_H2_STREAMS,
     MAX_REQUEST_HEAD, REQUEST_BUFFER, TLS_HANDSHAKE_TIMEOUT,
 };
-use crate::{Proxy, StartError, crypto};
+use crate::setup::crypto;
+use crate::{Proxy, StartError};
 
 /// Who comes in by a listener.
 #[derive(Clone)]

@@ -1,0 +1,54 @@
+//! Who may purge, and what happens then.
+
+use http::HeaderValue;
+
+use crate::Proxy;
+use crate::clock;
+use crate::purge::{Force, Full, Verdict};
+use crate::scope::{BadName, Purge, Scope};
+
+/// Why nothing was purged.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PurgeError {
+    /// A name makes no sense.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// There are too many purges to remember.
+    #[error("too many purges are remembered; purge hosts or prefixes instead of single URLs")]
+    Full,
+}
+
+impl Proxy {
+    /// Purges what this node has, and what arrives later and is older than now.
+    ///
+    /// # Errors
+    /// See [`PurgeError`]; with too many purges, those named first are done.
+    pub fn purge(&self, purge: &Purge) -> Result<(), PurgeError> {
+        let scopes = purge.scopes(&self.suffix)?;
+        let force = if purge.hard { Force::Hard } else { Force::Soft };
+        let now = clock::now();
+        for scope in &scopes {
+            self.rule(scope, force, now).map_err(|Full| PurgeError::Full)?;
+        }
+        // What is under way was asked for before. Its tags are not known yet.
+        let by_tag = scopes.iter().any(|scope| matches!(scope, Scope::Tag(_)));
+        let purged = |key: &str| {
+            let uri = key.split('\n').next().unwrap_or_default();
+            by_tag || self.purges.verdict(uri, now, Vec::<&str>::new) != Verdict::Untouched
+        };
+        self.flights.disown_where(purged);
+        tracing::info!(?purge, "purged");
+        Ok(())
+    }
+
+    /// Whether a request shows in `Authorization` (RFC 6750, section 2.1) that it may purge. How long the
+    /// answer takes does not tell how much is right.
+    #[must_use]
+    pub fn may_purge(&self, authorization: Option<&HeaderValue>) -> bool {
+        let expect = format!("Bearer {}", self.token);
+        authorization.map(HeaderValue::as_bytes).is_some_and(|said| {
+            let pairs = said.iter().zip(expect.as_bytes());
+            said.len() == expect.len() && pairs.fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+        })
+    }
+}
