@@ -97,8 +97,13 @@ impl Proxy {
         let authority = authority(&parts)?;
         if parts.method.as_str() == "PURGE"
             && let Entrance::Client { tls } = entrance
-            && self.may_purge(parts.headers.get(AUTHORIZATION))
         {
+            // It goes no further: an origin might take this node's word for it.
+            if !self.may_purge(parts.headers.get(AUTHORIZATION)) {
+                let detail = "purging takes the token: Authorization: Bearer";
+                let denied = Failure::new(Reason::HttpRequestDenied, detail);
+                return Err(denied.with_status(StatusCode::UNAUTHORIZED));
+            }
             let scheme = if tls { "https" } else { "http" };
             let url = format!("{scheme}://{authority}{}", path(&parts)?);
             let hard = parts.headers.get(PURGE).is_some_and(|value| value == "hard");

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use coralline_disk::Object;
 use coralline_overlay::Key;
 use http::header::{AGE, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::Proxy;
 use crate::admit::Asked;
@@ -15,7 +17,7 @@ use crate::fields::{CACHE_STATUS, Mode, kept};
 use crate::flight::{Arriving, Begin, Flight, Stage};
 use crate::flights::Landing;
 use crate::interim::Early;
-use crate::limits::MAX_PEER_LIFETIME;
+use crate::limits::{DISK_PATIENCE, MAX_PEER_LIFETIME};
 use crate::message::{Body, Head, Source, Stored};
 use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
@@ -26,6 +28,7 @@ use crate::reason::{Failure, Reason};
 use crate::scope::tags;
 use crate::store::Change;
 use crate::target::Target;
+use crate::tier::Stream;
 use crate::upstream::Upstream;
 
 /// What is to be fetched, for whoever joins.
@@ -203,6 +206,10 @@ impl Proxy {
                 Begin::Stored(stored, Source::Origin, Some(StatusCode::NOT_MODIFIED))
             }
             Err(reason) => {
+                // That one client showed credentials says nothing about the others.
+                if reason == NoStore::Authorization {
+                    return Begin::Pass(reason);
+                }
                 // It has become somebody's own: each asks for theirs, and the old copy is gone.
                 self.forget(&job.uri);
                 self.unshared.insert(job.uri.clone(), reason);
@@ -285,7 +292,7 @@ impl Proxy {
         let object = match stream {
             Some(stream) => {
                 flight.release();
-                stream.commit().await
+                self.commit(&flight, stream).await
             }
             None => None,
         };
@@ -322,6 +329,17 @@ impl Proxy {
         if let Some(announcement) = announcement {
             announcement.whole(stored);
         }
+    }
+}
+
+impl Proxy {
+    /// Puts what was written as it arrived in its place; nothing if it was disowned.
+    async fn commit(&self, flight: &Flight, stream: Stream) -> Option<Object> {
+        // What waits to be written or removed is of before.
+        if let Some(tier) = &self.tier {
+            timeout(DISK_PATIENCE, tier.settle()).await.ok()?;
+        }
+        if flight.is_disowned() { None } else { stream.commit().await }
     }
 }
 

@@ -140,6 +140,11 @@ pub(crate) fn cleaned(mut client: HeaderMap, mode: Mode) -> (HeaderMap, HeaderMa
         OF_THE_CONNECTION.iter().for_each(|name| {
             client.remove(name);
         });
+        let forged = |name: &&HeaderName| is_forwarding(name.as_str());
+        let forged: Vec<_> = client.keys().filter(forged).cloned().collect();
+        for name in forged {
+            client.remove(name);
+        }
         join_cookies(&mut client);
         let proto = HeaderValue::from_static(if tls { "https" } else { "http" });
         client.insert(FORWARDED_PROTO, proto);
@@ -151,6 +156,25 @@ pub(crate) fn cleaned(mut client: HeaderMap, mode: Mode) -> (HeaderMap, HeaderMa
         client.remove(name);
     }
     (client, selecting)
+}
+
+/// Fields that say who asked for what before a proxy did. An origin that trusts its proxy believes them, and
+/// they are no part of the key: a client who makes them up would choose what others are served.
+fn is_forwarding(name: &str) -> bool {
+    const ALONE: [&str; 8] = [
+        "forwarded",
+        "x-real-ip",
+        "x-client-ip",
+        "true-client-ip",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-original-host",
+        "x-host",
+    ];
+    ["x-forwarded-", "x-http-method", "x-method-override"]
+        .iter()
+        .any(|start| name.starts_with(start))
+        || ALONE.contains(&name)
 }
 
 /// HTTP/2 may split a cookie into lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).

@@ -330,7 +330,7 @@ impl Flight {
     /// Newcomers find all of it, here or on disk.
     pub(crate) fn is_complete(&self) -> bool {
         let state = self.state();
-        !state.overflowed || state.disk.is_some()
+        !state.overflowed || state.disk.as_ref().is_some_and(|disk| disk.has(0))
     }
 
     #[cfg(test)]
@@ -353,7 +353,10 @@ impl Flight {
         self.change(|state| {
             if stored.is_some() {
                 if state.overflowed {
-                    state.pieces.clear();
+                    state.disk = stored.as_ref().and_then(|stored| stored.body.object().cloned());
+                    if state.disk.is_some() {
+                        state.pieces.clear();
+                    }
                 }
                 state.held.shrink_to(0);
             }
@@ -420,7 +423,7 @@ impl Flight {
     /// A reader of the octets `from..end`; nothing if the first of them are gone already.
     pub(crate) fn reader(self: &Arc<Self>, from: u64, end: u64) -> Option<Reader> {
         let mut state = self.state();
-        if state.first() > from && state.disk.is_none() {
+        if state.first() > from && !state.disk.as_ref().is_some_and(|disk| disk.has(from)) {
             return None;
         }
         let id = state.next_reader;

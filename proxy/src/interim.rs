@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
+use http::header::{SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderMap, Request, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -98,6 +99,9 @@ impl Early {
         }
         let mut headers = headers.clone();
         remove_hop_by_hop(&mut headers);
+        // It is of a person, and of a name that it may not be for.
+        headers.remove(SET_COOKIE);
+        headers.remove(STRICT_TRANSPORT_SECURITY);
         (self.rewrite)(&mut headers);
         let reason = status.canonical_reason().unwrap_or_default();
         let mut text = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();

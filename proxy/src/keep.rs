@@ -1,13 +1,14 @@
 //! What is kept, in memory and on disk, as one.
 
-use std::sync::{Arc, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use crate::Proxy;
 use crate::admit::Asked;
 use crate::clock;
 use crate::message::Stored;
 use crate::purge::{Force, Full, Verdict, schemeless};
+use crate::purge_log::Log;
 use crate::scope::Scope;
 use crate::store::{Change, Revised};
 use crate::tier::Tier;
@@ -35,7 +36,7 @@ impl Proxy {
         let Some(stored) = found else { return (key, None) };
         if !stored.body.is_whole() {
             // A part of it has left the disk.
-            self.revise(&asked.uri, |other| {
+            self.store.update(&asked.uri, |other| {
                 if other.body.is_whole() { Change::Keep } else { Change::Remove }
             });
             return (key, None);
@@ -59,47 +60,56 @@ impl Proxy {
 
     /// Keeps a response, in place of the one before.
     pub(crate) fn keep(&self, uri: &Arc<str>, stored: &Arc<Stored>) {
+        let _one_at_a_time = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         self.store.insert(uri, stored);
         if let Some(tier) = &self.tier
             && !tier.keep(uri, stored)
         {
             // What is there is an older one.
-            self.forget_on_disk(tier, uri);
+            self.forget_on_disk(tier, uri, before(stored));
         }
     }
 
     /// Forgets all responses to this URI.
     pub(crate) fn forget(&self, uri: &Arc<str>) {
-        self.store.remove(uri);
+        let _one_at_a_time = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        // The disk first: what is read from it before this is not put back into memory after it.
         if let Some(tier) = &self.tier {
-            self.forget_on_disk(tier, uri);
+            self.forget_on_disk(tier, uri, clock::now());
         }
+        self.store.remove(uri);
     }
 
-    fn forget_on_disk(&self, tier: &Tier, uri: &Arc<str>) {
+    /// `until` is a time that all on disk is older than, and what takes its place is not.
+    fn forget_on_disk(&self, tier: &Tier, uri: &Arc<str>, until: SystemTime) {
         if tier.remove(uri).is_err() {
-            // The disk cannot keep up. What it has is older than this moment.
-            self.rule_out(&Scope::Uri(schemeless(uri).to_owned()));
+            // The disk cannot keep up.
+            self.rule_out(&Scope::Uri(schemeless(uri).to_owned()), until);
         }
     }
 
     /// Purges, for this run and for later ones.
     pub(crate) fn rule(&self, scope: &Scope, force: Force, now: SystemTime) -> Result<(), Full> {
         if self.purges.add(scope, force, now).is_err() {
-            // What is on disk may be of any age.
-            let oldest = if self.tier.is_some() { None } else { self.store.oldest().or(Some(now)) };
-            self.purges.forget(oldest.ok_or(Full)?);
+            match &self.tier {
+                None => self.purges.forget(self.store.oldest().unwrap_or(now)),
+                // What is on disk may be of any age: more is purged than was asked for, and not less.
+                Some(_) => self.purges.halve(),
+            }
             self.purges.add(scope, force, now)?;
         }
-        let mut log = self.purge_log.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(error)) = log.as_mut().map(|log| log.add(scope, force, now)) {
+        if let Some(Err(error)) = self.purge_log().as_mut().map(|log| log.add(scope, force, now)) {
             tracing::error!(%error, "a purge was not written down: it holds until a restart");
         }
         Ok(())
     }
 
-    fn rule_out(&self, scope: &Scope) {
-        if self.rule(scope, Force::Hard, clock::now()).is_err() {
+    pub(crate) fn purge_log(&self) -> MutexGuard<'_, Option<Log>> {
+        self.purge_log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rule_out(&self, scope: &Scope, until: SystemTime) {
+        if self.rule(scope, Force::Hard, until).is_err() {
             tracing::error!(
                 ?scope,
                 "what is on disk could not be removed; remove the cache directory"
@@ -109,14 +119,15 @@ impl Proxy {
 
     /// Changes what is kept for the URI.
     pub(crate) fn revise(&self, uri: &Arc<str>, decide: impl Fn(&Stored) -> Change) {
+        let _one_at_a_time = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let Revised { new, removed, left } = self.store.update(uri, decide);
         let Some(tier) = &self.tier else { return };
         if removed {
-            self.forget_on_disk(tier, uri);
+            self.forget_on_disk(tier, uri, clock::now());
         }
         for stored in if removed { left } else { new } {
             if !tier.keep(uri, &stored) {
-                self.forget_on_disk(tier, uri);
+                self.forget_on_disk(tier, uri, before(&stored));
             }
         }
     }
@@ -126,7 +137,9 @@ impl Proxy {
         self.store.remove_groups(origin, groups);
         if self.tier.is_some() {
             // What is only on disk is not searched: a rule finds it when it is asked for.
-            groups.iter().for_each(|group| self.rule_out(&Scope::group(origin, group)));
+            groups
+                .iter()
+                .for_each(|group| self.rule_out(&Scope::group(origin, group), clock::now()));
         }
     }
 
@@ -140,4 +153,13 @@ impl Proxy {
         let on_disk = self.tier.as_ref().map_or(0, |tier| tier.largest());
         self.store.largest().max(on_disk)
     }
+}
+
+/// A moment before the origin made it.
+fn before(stored: &Stored) -> SystemTime {
+    stored
+        .freshness
+        .generated
+        .checked_sub(Duration::from_nanos(1))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }

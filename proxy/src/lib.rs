@@ -123,8 +123,8 @@ use crate::fields::Signature;
 use crate::flights::Flights;
 use crate::guard::Guard;
 use crate::limits::{
-    MAX_BACKGROUND, MAX_ORIGIN_CONNECTIONS, MAX_PASSING, MAX_PEER_CONNECTIONS, MAX_UNSHARED,
-    MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY, WITHDRAW_PARALLEL,
+    MAX_BACKGROUND, MAX_ORIGIN_CONNECTIONS, MAX_PASSING, MAX_PEER_CONNECTIONS, MAX_TUNNELS,
+    MAX_UNSHARED, MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY, WITHDRAW_PARALLEL,
 };
 use crate::metrics::Metrics;
 use crate::origin::Origin;
@@ -168,6 +168,8 @@ pub struct Proxy {
     cache: Cache,
     stall_timeout: Duration,
     store: Store,
+    /// Held while memory and what waits for the disk change together.
+    keeping: Mutex<()>,
     tier: Option<Tier>,
     purges: Purges,
     /// There is one where something is on disk.
@@ -187,6 +189,7 @@ pub struct Proxy {
     /// The node is leaving: what it announces is taken back.
     closing: CancellationToken,
     passing: Arc<Semaphore>,
+    tunnels: Arc<Semaphore>,
     client_slots: Arc<Semaphore>,
     peer_slots: Arc<Semaphore>,
 }
@@ -252,6 +255,7 @@ impl Proxy {
             cache: config.cache.clone(),
             stall_timeout: config.origin.stall_timeout,
             store,
+            keeping: Mutex::new(()),
             tier,
             purges,
             purge_log: Mutex::new(purge_log),
@@ -274,6 +278,7 @@ impl Proxy {
             metrics,
             closing: CancellationToken::new(),
             passing: Arc::new(Semaphore::new(MAX_PASSING)),
+            tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
             client_slots: Arc::new(Semaphore::new(config.http.max_connections)),
             peer_slots: Arc::new(Semaphore::new(MAX_PEER_CONNECTIONS)),
         });

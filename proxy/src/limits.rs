@@ -166,8 +166,8 @@ pub(crate) const MAX_DELTA: u64 = 1 << 31;
 /// Share of `cache.memory` that the index of what is on disk may take beside it: a million responses with
 /// the usual 256 MiB.
 pub(crate) const DISK_INDEX_SHARE: u64 = 4;
-/// Share of `cache.disk` that one response may take.
-pub(crate) const DISK_LARGEST_SHARE: u64 = 4;
+/// Share of `cache.disk` that one response may take: an image of a DVD in the usual 10 GiB.
+pub(crate) const DISK_LARGEST_SHARE: u64 = 2;
 /// Share of `cache.memory` that may wait to be written: what the disk is behind is not to crowd out what
 /// arrives.
 pub(crate) const DISK_QUEUE_SHARE: u64 = 8;
@@ -177,6 +177,14 @@ pub(crate) const DISK_JOBS: usize = 1_024;
 pub(crate) const DISK_READERS: usize = 32;
 /// Large responses written at once, each by a thread; more pass without being kept.
 pub(crate) const DISK_STREAMS: usize = 64;
+/// Share of `cache.memory` for the windows of those that are written.
+pub(crate) const DISK_WINDOWS_SHARE: u64 = 8;
+/// How long a transfer waits for the disk before it goes on without: a plain disk writes what it lags behind
+/// in a tenth of that.
+pub(crate) const DISK_PATIENCE: Duration = Duration::from_secs(10);
+/// How far ahead of our clock a stored response may seem to have come: a clock that was wrong once is not
+/// believed for ever.
+pub(crate) const CLOCK_SLACK: Duration = Duration::from_secs(60);
 /// Pieces of one of them that wait for the disk, before the transfer does.
 pub(crate) const STREAM_PIECES: usize = 4;
 /// Octets read from disk at a time, for one client: a few blocks, so that a thread is worth its while.
@@ -194,6 +202,9 @@ pub(crate) const ENTRY_OVERHEAD: u64 = 512;
 const _: () = assert!(RECEIVING_RENEWAL.as_secs() * 2 <= RECEIVING_TTL.as_secs());
 const _: () = assert!(MIN_ANNOUNCED_TTL.as_secs() < RECEIVING_TTL.as_secs());
 const _: () = assert!(MAX_URI < MAX_REQUEST_HEAD && MAX_REQUEST_HEAD < REQUEST_BUFFER);
+
+/// Connections that were upgraded and go through: they stay for hours, and must not take the places of others.
+pub(crate) const MAX_TUNNELS: usize = 512;
 
 /// Purges remembered: each site of a small node may purge some hundred URLs before the first of them has
 /// run out; whoever has more purges a prefix.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use coralline_overlay::Key;
-use http::header::{AGE, HeaderMap, MAX_FORWARDS, RANGE};
+use http::header::{AGE, AUTHORIZATION, HeaderMap, MAX_FORWARDS, RANGE};
 use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
@@ -169,6 +169,8 @@ impl Proxy {
             }
             match self.freshened(asked, stored, upstream) {
                 Some(new) => Change::Replace(Arc::new(new)),
+                // That one client showed credentials says nothing about what is kept for all.
+                None if asked.headers.contains_key(AUTHORIZATION) => Change::Keep,
                 None => Change::Remove,
             }
         });

@@ -49,7 +49,7 @@ impl Proxy {
                     let bytes = bytes.split_off(passed);
                     rate.check(flight)?;
                     if let Some(disk) = stream.as_ref().filter(|_| !bytes.is_empty())
-                        && !disk.push(bytes.clone()).await
+                        && (flight.received() > self.largest() || !disk.push(bytes.clone()).await)
                     {
                         (*stream, ()) = (None, flight.set_disk(None));
                     }
@@ -60,6 +60,8 @@ impl Proxy {
                         // Newcomers would miss the beginning: they go their own way.
                         open = false;
                         landing.close();
+                        // From now on nobody could disown it: it is not kept.
+                        *stream = None;
                         if stream.is_none() && flight.received() > self.store.largest() {
                             self.unshared.insert(job.uri.clone(), NoStore::TooLarge);
                         }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::limits::{MAX_PURGE_OCTETS, MAX_PURGES};
 use crate::message::Stored;
@@ -186,6 +186,17 @@ impl Purges {
         table.octets = table.rules.keys().map(Vec::len).sum();
     }
 
+    /// Makes room: the older half of the purges becomes one of all that is as old as they.
+    pub(crate) fn halve(&self) {
+        let mut times = Vec::new();
+        self.for_each(|_, _, time| times.push(time));
+        times.sort_unstable();
+        let Some(time) = times.get(times.len() / 2).copied() else { return };
+        self.forget(time + Duration::from_nanos(1));
+        // There is room now.
+        let _ = self.add(&Scope::Prefix("//".into()), Force::Hard, time);
+    }
+
     /// Calls `each` with every purge.
     pub(crate) fn for_each(&self, mut each: impl FnMut(&Scope, Force, SystemTime)) {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
@@ -240,8 +251,6 @@ fn host(uri: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -303,6 +312,20 @@ mod tests {
         assert_eq!(verdict(10), Verdict::Stale, "nothing so old is left, says the caller");
         purges.forget(at(21));
         assert_eq!(purges.len(), 0);
+    }
+
+    #[test]
+    fn what_makes_room_purges_more_and_not_less() {
+        let purges = Purges::default();
+        for n in 0..10 {
+            purges.add(&Scope::Uri(format!("//a.com/{n}")), Force::Soft, at(n)).unwrap();
+        }
+        purges.halve();
+        let verdict = |uri, time| purges.verdict(uri, at(time), Vec::<&str>::new);
+        assert_eq!((purges.len(), verdict("//b.com/", 5)), (5, Verdict::Gone));
+        assert_eq!(verdict("//a.com/2", 2), Verdict::Gone);
+        assert_eq!(verdict("//a.com/9", 9), Verdict::Stale);
+        assert_eq!(verdict("//b.com/", 6), Verdict::Untouched);
     }
 
     #[test]

@@ -41,7 +41,13 @@ impl Log {
 
     /// Adds one.
     pub(crate) fn add(&mut self, scope: &Scope, force: Force, time: SystemTime) -> io::Result<()> {
-        self.0.write_all(encode(scope, force, time).as_bytes())
+        // On a line of its own, whatever became of the one before.
+        self.0.write_all(format!("\n{}", encode(scope, force, time)).as_bytes())
+    }
+
+    /// Returns when all would survive a loss of power.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
     }
 }
 

@@ -5,6 +5,7 @@ use http::HeaderValue;
 use crate::Proxy;
 use crate::clock;
 use crate::purge::{Force, Full, Verdict};
+use crate::purge_log::Log;
 use crate::scope::{BadName, Purge, Scope};
 
 /// Why nothing was purged.
@@ -27,8 +28,9 @@ impl Proxy {
         let scopes = purge.scopes(&self.suffix)?;
         let force = if purge.hard { Force::Hard } else { Force::Soft };
         let now = clock::now();
-        for scope in &scopes {
-            self.rule(scope, force, now).map_err(|Full| PurgeError::Full)?;
+        let ruled = scopes.iter().try_for_each(|scope| self.rule(scope, force, now));
+        if let Some(Err(error)) = self.purge_log().as_ref().map(Log::sync) {
+            tracing::error!(%error, "a purge may not survive a loss of power");
         }
         // What is under way was asked for before. Its tags are not known yet.
         let by_tag = scopes.iter().any(|scope| matches!(scope, Scope::Tag(_)));
@@ -38,17 +40,18 @@ impl Proxy {
         };
         self.flights.disown_where(purged);
         tracing::info!(?purge, "purged");
-        Ok(())
+        ruled.map_err(|Full| PurgeError::Full)
     }
 
     /// Whether a request shows in `Authorization` (RFC 6750, section 2.1) that it may purge. How long the
     /// answer takes does not tell how much is right.
     #[must_use]
     pub fn may_purge(&self, authorization: Option<&HeaderValue>) -> bool {
-        let expect = format!("Bearer {}", self.token);
-        authorization.map(HeaderValue::as_bytes).is_some_and(|said| {
-            let pairs = said.iter().zip(expect.as_bytes());
-            said.len() == expect.len() && pairs.fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
-        })
+        let said = authorization.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let Some((scheme, said)) = said.split_once(' ') else { return false };
+        let (said, token) = (said.trim(), self.token.as_bytes());
+        let pairs = said.bytes().zip(token);
+        let same = pairs.fold(0, |differ, (a, b)| differ | (a ^ b)) == 0;
+        scheme.eq_ignore_ascii_case("Bearer") && said.len() == token.len() && same
     }
 }

@@ -1,5 +1,7 @@
 //! A kept response as octets beside its body on disk: all of [`Stored`] that is not the body.
 
+use std::time::SystemTime;
+
 use coralline_overlay::Key;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -65,6 +67,11 @@ impl Record {
 impl Response {
     pub(crate) fn suits(&self, request: &HeaderMap) -> bool {
         self.variant.suits(request)
+    }
+
+    /// When it came.
+    pub(crate) fn received(&self) -> SystemTime {
+        self.freshness.received
     }
 
     /// The response to `uri` with its body; nothing if a field is none.

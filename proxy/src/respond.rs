@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use http::header::{
     ACCEPT_RANGES, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-    ETAG, EXPIRES, HeaderMap, HeaderValue, LAST_MODIFIED, RETRY_AFTER, VIA,
+    ETAG, EXPIRES, HeaderMap, HeaderValue, LAST_MODIFIED, RETRY_AFTER, VIA, WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 use http_body::Body;
@@ -193,8 +193,10 @@ impl Proxy {
         body: impl FnOnce(&[(u64, u64)]) -> Option<VecDeque<ResponseBody>>,
     ) -> Option<Response<ResponseBody>> {
         let now = clock::now();
-        let selected =
-            select(&asked.selecting, asked.is_get(), head.status, &head.headers, head.length);
+        // What a change was made on is the origin's affair, and settled.
+        let none = HeaderMap::new();
+        let selecting = if asked.is_read() { &asked.selecting } else { &none };
+        let selected = select(selecting, asked.is_get(), head.status, &head.headers, head.length);
         let mut response = Response::new(ResponseBody::nothing());
         let fields = response.headers_mut();
         fields.clone_from(&head.headers);
@@ -285,6 +287,9 @@ impl Proxy {
         let value = format!("{}; error={word}; details=\"{details}\"", self.signature.name);
         append_member(fields, PROXY_STATUS, &value);
         match failure.status {
+            StatusCode::UNAUTHORIZED => {
+                fields.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
             StatusCode::METHOD_NOT_ALLOWED => {
                 fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             }

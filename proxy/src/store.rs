@@ -174,6 +174,9 @@ impl Store {
                 .collect();
             after.sort_by_key(|stored| std::cmp::Reverse(stored.date));
             revised.left.clone_from(&after);
+            if revised.removed {
+                self.epoch.fetch_add(1, Ordering::SeqCst);
+            }
             after
         });
         revised

@@ -9,6 +9,7 @@
 //! feed. The generation is in the record under the URI itself, so that removing that one removes them all.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,17 +17,19 @@ use std::thread;
 
 use bytes::Bytes;
 use coralline_config::Config;
-use coralline_disk::{Disk, Object, OpenError, Options, Stats};
+use coralline_disk::{Disk, Object, OpenError, Options, Refused, Stats};
 use http::HeaderName;
 use http::header::HeaderMap;
 use prometheus::IntCounter;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
+use crate::clock;
 use crate::flight::Arriving;
 use crate::limits::{
-    DISK_INDEX_SHARE, DISK_JOBS, DISK_LARGEST_SHARE, DISK_QUEUE_SHARE, DISK_READ, DISK_READERS,
-    DISK_STREAMS, STREAM_PIECES,
+    CLOCK_SLACK, DISK_INDEX_SHARE, DISK_JOBS, DISK_LARGEST_SHARE, DISK_PATIENCE, DISK_QUEUE_SHARE,
+    DISK_READ, DISK_READERS, DISK_STREAMS, DISK_WINDOW, DISK_WINDOWS_SHARE, STREAM_PIECES,
 };
 use crate::message::{Body, Chunks, Stored};
 use crate::policy::{Variant, said};
@@ -44,6 +47,7 @@ pub(crate) struct Tier {
     removing: Removing,
     readers: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    tidying: Arc<Semaphore>,
     /// Responses that were not written, as the disk had too much to do.
     skipped: IntCounter,
 }
@@ -70,26 +74,51 @@ impl Tier {
         evicted: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Option<Self>, OpenError> {
         let capacity = config.cache.disk.0;
+        let directory = config.state_dir.join("cache");
         if capacity == 0 {
+            // It would not know what is purged from now on.
+            if directory.exists() {
+                tracing::warn!("cache.disk is 0: {} is removed", directory.display());
+                let removed = std::fs::remove_dir_all(&directory);
+                removed.map_err(|error| OpenError::Io(directory, error))?;
+            }
             return Ok(None);
         }
+        // What one client may see others on this machine may not.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|error| OpenError::Io(directory.clone(), error))?;
         let memory = config.cache.memory.0 / DISK_INDEX_SHARE;
         let evicted = move |key: &[u8], _: &[u8]| {
             let uri = key.split(|octet| *octet == b'\n').next().unwrap_or_default();
             evicted(&String::from_utf8_lossy(uri));
         };
-        let disk =
-            Disk::open(&config.state_dir.join("cache"), Options { capacity, memory }, evicted)?;
+        let disk = Disk::open(&directory, Options { capacity, memory }, evicted)?;
         let (jobs, queue) = sync_channel(DISK_JOBS);
         let removing = Removing::default();
         let queued = Arc::new(AtomicU64::new(0));
         let (worker, gone, written) = (disk.clone(), removing.clone(), queued.clone());
         // It ends with the last sender.
         thread::spawn(move || work(&worker, &queue, &gone, &written));
-        let (readers, streams) = (Semaphore::new(DISK_READERS), Semaphore::new(DISK_STREAMS));
+        let windows = config.cache.memory.0 / DISK_WINDOWS_SHARE / DISK_WINDOW;
+        let streams = usize::try_from(windows).unwrap_or(usize::MAX).clamp(1, DISK_STREAMS);
+        let (readers, streams) = (Semaphore::new(DISK_READERS), Semaphore::new(streams));
         let (readers, streams) = (readers.into(), streams.into());
         let most_queued = config.cache.memory.0 / DISK_QUEUE_SHARE;
-        Ok(Some(Self { disk, jobs, queued, most_queued, removing, readers, streams, skipped }))
+        let tidying = Semaphore::new(1).into();
+        Ok(Some(Self {
+            disk,
+            jobs,
+            queued,
+            most_queued,
+            removing,
+            tidying,
+            readers,
+            streams,
+            skipped,
+        }))
     }
 
     /// The largest body that is kept, in octets.
@@ -107,9 +136,13 @@ impl Tier {
         if !self.holds(uri) {
             return None;
         }
-        let _place = self.readers.acquire().await.ok()?;
+        let place = self.readers.clone().acquire_owned().await.ok()?;
         let (disk, uri, request) = (self.disk.clone(), uri.clone(), request.clone());
-        spawn_blocking(move || find(&disk, &uri, &request)).await.ok().flatten().map(Arc::new)
+        let found = spawn_blocking(move || {
+            let _place = place;
+            find(&disk, &uri, &request)
+        });
+        found.await.ok().flatten().map(Arc::new)
     }
 
     /// Writes a response, some time from now; false if there is too much to write already.
@@ -156,7 +189,7 @@ impl Tier {
         let (disk, uri, variant) = (self.disk.clone(), uri.clone(), arriving.variant.clone());
         spawn_blocking(move || {
             let _place = place;
-            let key = key(&disk, &uri, &variant)?;
+            let key = key(&disk, &uri, &variant).ok()?;
             let mut writer = disk.begin(&key, &record, length).ok()?;
             let _ = begun.send(writer.object());
             loop {
@@ -169,7 +202,7 @@ impl Tier {
                 }
             }
         });
-        let object = object.await.ok()?;
+        let object = timeout(DISK_PATIENCE, object).await.ok()?.ok()?;
         Some(Stream { pieces, object })
     }
 
@@ -180,8 +213,13 @@ impl Tier {
 
     /// Evicts ahead of those who write.
     pub(crate) fn tidy(&self) {
+        // One that hangs is enough.
+        let Ok(place) = self.tidying.clone().try_acquire_owned() else { return };
         let disk = self.disk.clone();
-        spawn_blocking(move || disk.tidy());
+        spawn_blocking(move || {
+            disk.tidy();
+            drop(place);
+        });
     }
 }
 
@@ -202,16 +240,17 @@ impl Stream {
         self.object.as_ref()
     }
 
-    /// Waits while the disk is behind; false if it has given up.
+    /// Waits while the disk is behind, for a while; false if it has given up.
     pub(crate) async fn push(&self, piece: Bytes) -> bool {
-        self.pieces.send(Step::Piece(piece)).await.is_ok()
+        let sent = timeout(DISK_PATIENCE, self.pieces.send(Step::Piece(piece))).await;
+        sent.is_ok_and(|sent| sent.is_ok())
     }
 
     /// It is whole.
     pub(crate) async fn commit(self) -> Option<Object> {
         let (told, object) = oneshot::channel();
-        self.pieces.send(Step::End(told)).await.ok()?;
-        object.await.ok().flatten()
+        timeout(DISK_PATIENCE, self.pieces.send(Step::End(told))).await.ok()?.ok()?;
+        timeout(DISK_PATIENCE, object).await.ok()?.ok().flatten()
     }
 }
 
@@ -242,7 +281,7 @@ fn find(disk: &Disk, uri: &str, request: &HeaderMap) -> Option<Stored> {
         record = Record::decode(object.meta())?;
     }
     let Record::Response(response) = record else { return None };
-    if !response.suits(request) {
+    if !response.suits(request) || response.received() > clock::now() + CLOCK_SLACK {
         return None;
     }
     let body = if object.is_sliced() { Body::on_disk(object) } else { whole(object)?.into() };
@@ -266,12 +305,15 @@ fn work(disk: &Disk, queue: &Receiver<Job>, removing: &Removing, queued: &Atomic
     while let Ok(job) = queue.recv() {
         match job {
             Job::Keep(uri, stored) => {
-                // What the disk refuses it counts itself.
-                let _ = keep(disk, &uri, &stored);
+                // What the disk refuses it counts itself. What it has then is an older one.
+                if matches!(keep(disk, &uri, &stored), Err(refused) if refused != Refused::Replaced)
+                {
+                    remove(disk, &uri);
+                }
                 queued.fetch_sub(stored.weight(), Ordering::Relaxed);
             }
             Job::Remove(uri) => {
-                let _ = disk.remove(uri.as_bytes());
+                remove(disk, &uri);
                 let mut removing = lock(removing);
                 if let Some(count) = removing.get_mut(&uri) {
                     *count -= 1;
@@ -289,26 +331,32 @@ fn lock(removing: &Removing) -> MutexGuard<'_, BTreeMap<Arc<str>, usize>> {
     removing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn keep(disk: &Disk, uri: &str, stored: &Stored) -> Option<()> {
+fn remove(disk: &Disk, uri: &str) {
+    if let Err(error) = disk.remove(uri.as_bytes()) {
+        tracing::error!(%uri, %error, "removed, but it may be back after a restart");
+    }
+}
+
+fn keep(disk: &Disk, uri: &str, stored: &Stored) -> Result<(), Refused> {
     let record = Record::response(stored).encode();
     if let Some(object) = stored.body.object() {
-        return object.with_meta(&record).ok().map(|_| ());
+        return object.with_meta(&record).map(|_| ());
     }
-    let chunks = stored.body.chunks()?;
+    let chunks = stored.body.chunks().expect("a body is in memory or on disk");
     let key = key(disk, uri, &stored.variant)?;
-    let mut writer = disk.begin(&key, &record, Some(chunks.len())).ok()?;
+    let mut writer = disk.begin(&key, &record, Some(chunks.len()))?;
     let mut at = 0;
     while let Some(piece) = chunks.piece(at, chunks.len()) {
         at += piece.len() as u64;
-        writer.write(&piece).ok()?;
+        writer.write(&piece)?;
     }
-    writer.commit().ok().map(|_| ())
+    writer.commit().map(|_| ())
 }
 
 /// The key for a variant, which the record under its URI is made to tell.
-fn key(disk: &Disk, uri: &str, variant: &Variant) -> Option<Vec<u8>> {
+fn key(disk: &Disk, uri: &str, variant: &Variant) -> Result<Vec<u8>, Refused> {
     if variant.names.is_empty() {
-        return Some(uri.as_bytes().to_vec());
+        return Ok(uri.as_bytes().to_vec());
     }
     let wanted: Vec<_> = variant.names.iter().map(|name| name.as_str().to_owned()).collect();
     let record = disk.get(uri.as_bytes()).and_then(|object| Record::decode(object.meta()));
@@ -316,15 +364,15 @@ fn key(disk: &Disk, uri: &str, variant: &Variant) -> Option<Vec<u8>> {
         Some(Record::Varies { names, generation }) if names == wanted => generation,
         _ => {
             // Never one that was used: versions are not.
-            let mark = disk.begin(uri.as_bytes(), &[], Some(0)).ok()?;
+            let mark = disk.begin(uri.as_bytes(), &[], Some(0))?;
             let generation = mark.version();
             drop(mark);
             let record = Record::Varies { names: wanted, generation }.encode();
-            disk.begin(uri.as_bytes(), &record, Some(0)).ok()?.commit().ok()?;
+            disk.begin(uri.as_bytes(), &record, Some(0))?.commit()?;
             generation
         }
     };
-    Some(variant_key(uri, generation, &variant.said))
+    Ok(variant_key(uri, generation, &variant.said))
 }
 
 fn variant_key(uri: &str, generation: u64, said: &str) -> Vec<u8> {

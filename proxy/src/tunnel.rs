@@ -46,7 +46,10 @@ impl Proxy {
         client: OnUpgrade,
         protocol: HeaderValue,
     ) -> Result<Answer, Failure> {
-        let place = self.place()?;
+        let place = self.tunnels.clone().try_acquire_owned().map_err(|_| {
+            let detail = "as many connections go through this node as may; try again later";
+            Failure::new(Reason::ConnectionLimitReached, detail)
+        })?;
         let mut request = Request::new(Upload::default());
         *request.headers_mut() = self.onward(asked);
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));

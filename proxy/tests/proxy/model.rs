@@ -276,8 +276,11 @@ impl Model {
     ) -> Outcome {
         let new = updated(&kept.answer, update);
         if !storable(question, &new) {
-            self.kept.clear();
-            self.shy = true;
+            // That one client showed credentials takes nothing from the others.
+            if !authorization_alone(question, &new) {
+                self.kept.clear();
+                self.shy = true;
+            }
             return self.pass(question, origin, asked);
         }
         for other in &mut self.kept {
@@ -335,9 +338,13 @@ impl Model {
             };
             let same_length = head.body.len() == kept.answer.body.len();
             let new = updated(&kept.answer, head);
-            if agrees("etag") && agrees("last-modified") && same_length && storable(question, &new)
-            {
+            if !(agrees("etag") && agrees("last-modified") && same_length) {
+                continue;
+            }
+            if storable(question, &new) {
                 after.push(Kept { answer: new, ..kept });
+            } else if question.fields.contains_key("authorization") {
+                after.push(kept);
             }
         }
         self.kept = after;
