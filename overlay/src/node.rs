@@ -24,7 +24,7 @@ use crate::pointer::Pointer;
 use crate::query::{Kind, Query};
 use crate::stats::Stats;
 use crate::store::Store;
-use crate::table::Table;
+use crate::table::{Entry, Table};
 use crate::time::Instant;
 use crate::wire::{Body, Message};
 use upkeep::Upkeep;
@@ -93,9 +93,9 @@ impl Heard {
 /// What the application was last told to read.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Published {
-    revision: u64,
+    /// [`Table::changes`] at that time.
+    changes: u64,
     joined: bool,
-    live: Vec<Contact>,
 }
 
 #[derive(Debug)]
@@ -169,7 +169,7 @@ impl Overlay {
                 self.on_answer(now, from, number, answer);
             }
         }
-        self.publish(now);
+        self.publish();
     }
 
     /// The transport could not reach `addr` (no handshake, ICMP unreachable): a timeout, only
@@ -180,7 +180,7 @@ impl Overlay {
             // What fails before this instant is over; a query's next step goes to another address.
             self.on_failure(now, &call);
         }
-        self.publish(now);
+        self.publish();
     }
 
     /// Replaces the seeds, whose names the driver resolves again while the network is not joined.
@@ -254,7 +254,7 @@ impl Overlay {
         }
         self.store.expire(now);
         self.do_upkeep(now);
-        self.publish(now);
+        self.publish();
     }
 
     /// The next thing for the driver to do. For a transmission the payload is in `buf`, which is
@@ -271,14 +271,15 @@ impl Overlay {
         }
     }
 
-    /// This node and its live neighbours, nearest first.
+    /// This node and its live neighbours, nearest first. Made when it is asked for: an
+    /// [`Event::DirectoryChanged`] tells when that is worth it.
     #[must_use]
     pub fn directory(&self, now: Instant) -> Directory {
         let live = self.table.neighbours().into_iter();
         let neighbours = live
             .filter(|entry| now.since(entry.verified) <= VERIFIED_WITHIN)
             .map(|entry| Neighbour {
-                contact: entry.contact,
+                contact: entry.contact(),
                 verified: entry.verified,
                 rtt: entry.rtt.min(),
                 level: entry.level,
@@ -291,7 +292,7 @@ impl Overlay {
     /// then those of earlier times that have not been met again.
     #[must_use]
     pub fn contacts(&self) -> Vec<Contact> {
-        let live = self.table.neighbours().into_iter().map(|entry| entry.contact);
+        let live = self.table.neighbours().into_iter().map(Entry::contact);
         live.chain(self.upkeep.remembered().copied()).take(MAX_REMEMBERED).collect()
     }
 
@@ -308,7 +309,7 @@ impl Overlay {
             keys: self.store.keys(),
             values: self.store.len(),
             contacts: self.table.len(),
-            alive: self.published.live.len(),
+            alive: self.table.live(),
             ..self.stats
         }
     }
@@ -340,25 +341,15 @@ impl Overlay {
             return Ok(query);
         }
         let id = self.start(now, key, kind, self.clusters.nearest(), LOOKUP_WIDTH, &[]);
-        self.publish(now);
+        self.publish();
         Ok(id)
     }
 
     /// Tells the application once the set of live neighbours has changed.
-    fn publish(&mut self, now: Instant) {
-        let revision = self.table.revision();
-        if self.published.revision == revision
-            && self.published.joined == self.joined
-            && !self.upkeep.take_doubt()
-        {
-            return;
-        }
-        let mut live: Vec<_> =
-            self.directory(now).neighbours.iter().map(|neighbour| neighbour.contact).collect();
-        live.sort_unstable();
-        let changed = live != self.published.live || self.published.joined != self.joined;
-        self.published = Published { revision, joined: self.joined, live };
-        if changed {
+    fn publish(&mut self) {
+        let fresh = Published { changes: self.table.changes(), joined: self.joined };
+        if self.published != fresh {
+            self.published = fresh;
             self.outbox.push_back(Out::Event(Event::DirectoryChanged));
         }
     }

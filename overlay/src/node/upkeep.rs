@@ -23,6 +23,7 @@ use crate::lookup::Course;
 use crate::node::{Heard, Overlay};
 use crate::output::QueryId;
 use crate::query::{Kind, Query};
+use crate::table::Entry;
 use crate::time::Instant;
 use crate::wire::{Answer, Request, Want};
 
@@ -46,8 +47,6 @@ pub(super) struct Upkeep {
     unexplored: Vec<usize>,
     /// When the first contact was met, after which this node begins to know its surroundings.
     met: Option<Instant>,
-    /// Whether time alone may have changed the set of live neighbours.
-    doubt: bool,
 }
 
 impl Upkeep {
@@ -65,7 +64,6 @@ impl Upkeep {
             self_lookup: None,
             unexplored: Vec::new(),
             met: None,
-            doubt: false,
         }
     }
 
@@ -83,10 +81,6 @@ impl Upkeep {
 
     pub(super) fn wake(&self) -> Option<Instant> {
         [self.join, self.ping, self.refresh, self.recall, self.review].into_iter().flatten().min()
-    }
-
-    pub(super) const fn take_doubt(&mut self) -> bool {
-        std::mem::replace(&mut self.doubt, false)
     }
 
     /// Whether it has been among others long enough to tell who is nearest to a key.
@@ -254,7 +248,6 @@ impl Overlay {
             self.call(now, contact.addr, Some(contact), &Request::Ping, Purpose::Upkeep);
         }
         self.upkeep.ping = next.map(|next| next.max(now + PING_SLACK));
-        self.upkeep.doubt = true;
     }
 
     /// Tries one of those who are not in the table.
@@ -316,7 +309,7 @@ impl Overlay {
             self.start(now, self.id, Kind::Refresh, level, BUCKET, &[]);
         }
         let near: Vec<_> =
-            self.table.neighbours().iter().take(EXPLORED).map(|e| e.contact).collect();
+            self.table.neighbours().into_iter().take(EXPLORED).map(Entry::contact).collect();
         let mut random = [0; 20];
         self.rng.fill_bytes(&mut random);
         for contact in near {
