@@ -37,8 +37,8 @@ pub(crate) type Rings = [Ring; MAX_LEVELS];
 #[derive(Debug)]
 pub(crate) struct Clusters {
     own: Vec<Own>,
-    /// By level and number: what its members said last, and when.
-    claims: BTreeMap<(usize, ClusterId), (Ring, Instant)>,
+    /// What members of other clusters said last, by level; the one heard of longest ago first.
+    claims: Vec<(u8, Ring)>,
 }
 
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Clusters {
             bound: *bound,
             size: 1,
         });
-        Self { own: own.collect(), claims: BTreeMap::new() }
+        Self { own: own.collect(), claims: Vec::new() }
     }
 
     /// The nearest level.
@@ -98,19 +98,23 @@ impl Clusters {
     }
 
     /// A node has said this of its clusters.
-    pub(crate) fn heard(&mut self, now: Instant, rings: &Rings) {
+    pub(crate) fn heard(&mut self, rings: &Rings) {
         for (at, own) in self.own.iter().enumerate() {
             let ring = rings[at];
             if ring.id == 0 || ring.id == own.id {
                 continue;
             }
-            if self.claims.len() >= MAX_CLAIMS && !self.claims.contains_key(&(at, ring.id)) {
-                let oldest = self.claims.iter().min_by_key(|(_, (_, heard))| *heard);
-                let oldest = *oldest.expect("the bound is above zero").0;
-                self.claims.remove(&oldest);
+            let known = self.claims.iter().position(|claim| is_of(claim, at, ring.id));
+            if known.is_some() || self.claims.len() >= MAX_CLAIMS {
+                self.claims.remove(known.unwrap_or(0));
             }
-            self.claims.insert((at, ring.id), (ring, now));
+            self.claims.push((u8::try_from(at).expect("levels are few"), ring));
         }
+    }
+
+    /// What was said last of a cluster of others.
+    fn claim(&self, at: usize, id: ClusterId) -> Option<&Ring> {
+        self.claims.iter().find(|claim| is_of(claim, at, id)).map(|(_, ring)| ring)
     }
 
     /// Reconsiders all levels, given the clusters of each known node and the shortest round trip to
@@ -134,11 +138,11 @@ impl Clusters {
                 _ if here.is_lost() => draw().max(1),
                 _ => continue,
             };
-            let age = self.claims.get(&(at, next)).map_or(0, |(ring, _)| ring.age_s);
+            let age = self.claim(at, next).map_or(0, |ring| ring.age_s);
             let own = &mut self.own[at];
             (own.id, own.founded, own.age) = (next, now, Duration::from_secs(age.into()));
             own.size = 1;
-            self.claims.remove(&(at, next));
+            self.claims.retain(|claim| !is_of(claim, at, next));
             moved.push(Level(u8::try_from(at + 1).expect("levels are few")));
         }
         moved
@@ -163,7 +167,7 @@ impl Clusters {
     fn best(&self, at: usize, tallies: &BTreeMap<ClusterId, Tally>) -> Option<(ClusterId, f64)> {
         let others = tallies.iter().filter(|(id, _)| **id != self.own[at].id);
         let weigh = |(id, tally): (&ClusterId, &Tally)| {
-            let claimed = self.claims.get(&(at, *id)).map_or(1, |(ring, _)| ring.size).max(1);
+            let claimed = self.claim(at, *id).map_or(1, |ring| ring.size).max(1);
             let enough = tally.seen >= SAMPLES.min(claimed.into());
             let size = u32::from(claimed).min(tally.seen * TRUST_FACTOR).max(tally.seen);
             (enough && tally.percent() >= ACCEPT_PERCENT)
@@ -182,6 +186,10 @@ impl Clusters {
         let by_far = if is_mature { 1.0 } else { 0.5 };
         gain > by_far || (gain >= -by_far && !is_mature && other.0 < own.id)
     }
+}
+
+fn is_of(claim: &(u8, Ring), at: usize, id: ClusterId) -> bool {
+    usize::from(claim.0) == at && claim.1.id == id
 }
 
 impl Tally {
@@ -218,7 +226,7 @@ mod tests {
     fn claim(clusters: &mut Clusters, id: ClusterId, size: u16) {
         let mut rings = Rings::default();
         rings[0] = Ring { id, age_s: 9, size };
-        clusters.heard(at(0), &rings);
+        clusters.heard(&rings);
     }
 
     fn check(claims: &[(ClusterId, u16)], members: &[(ClusterId, u32)], expect: ClusterId) {

@@ -67,7 +67,8 @@ pub struct Overlay {
     store: Store,
     hot: Hot,
     calls: Calls,
-    queries: BTreeMap<QueryId, Query>,
+    /// Boxed: a map keeps room for eleven even when it is empty.
+    queries: BTreeMap<QueryId, Box<Query>>,
     started: u64,
     upkeep: Upkeep,
     joined: bool,
@@ -97,6 +98,9 @@ struct Published {
     changes: u64,
     joined: bool,
 }
+
+/// Places of the outbox that are kept while it is empty: most drains need fewer.
+const KEPT_OUTBOX: usize = 4;
 
 #[derive(Debug)]
 enum Out {
@@ -267,7 +271,10 @@ impl Overlay {
                 Output::Transmit(transmit)
             }
             Some(Out::Event(event)) => Output::Event(event),
-            None => Output::Idle { wake: self.wake() },
+            None => {
+                self.outbox.shrink_to(KEPT_OUTBOX);
+                Output::Idle { wake: self.wake() }
+            }
         }
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Table {
     /// the first hundred nodes of a network would be in everybody's table and take everybody's
     /// requests.
     entries: Vec<Entry>,
+    /// The first 64 bits of their distances, which is all that is looked at in most cases.
+    order: Vec<u64>,
     /// Met, but without a place; the last one was heard most recently.
     waiting: Vec<Waiting>,
     /// Counts the changes of the set of live neighbours.
@@ -68,6 +70,7 @@ impl Table {
         Self {
             local,
             entries: Vec::new(),
+            order: Vec::new(),
             waiting: Vec::new(),
             changes: 0,
             is_stale: false,
@@ -204,7 +207,9 @@ impl Table {
     /// nearest first.
     pub(crate) fn closest(&self, level: Level, key: &Key, count: usize) -> Vec<Contact> {
         let mut found = Vec::with_capacity(count);
-        visit(&self.entries, &self.local, key, &mut |entry| {
+        let way = self.distance(key);
+        visit(&self.order, 0, way, &mut |at| {
+            let entry = &self.entries[at];
             if entry.failures == 0 && shares(&self.own, &entry.clusters, level) {
                 found.push(entry.contact());
             }
@@ -216,8 +221,8 @@ impl Table {
     /// Whether a contact that has not been given up is nearer to `key` than `distance`.
     pub(crate) fn knows_nearer(&self, key: &Key, distance: &Distance) -> bool {
         let mut is_nearer = false;
-        visit(&self.entries, &self.local, key, &mut |entry| {
-            is_nearer = entry.id.distance(key) < *distance;
+        visit(&self.order, 0, self.distance(key), &mut |at| {
+            is_nearer = self.entries[at].id.distance(key) < *distance;
             false
         });
         is_nearer
@@ -305,12 +310,15 @@ impl Table {
         self.is_stale = true;
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(GROWTH);
+            self.order.reserve_exact(GROWTH);
         }
+        self.order.insert(at, self.distance(&entry.id));
         self.entries.insert(at, entry);
     }
 
     fn remove(&mut self, at: usize) -> Entry {
         let entry = self.entries.remove(at);
+        self.order.remove(at);
         self.changes += u64::from(entry.is_live);
         self.is_stale |= entry.is_neighbour;
         entry
@@ -347,45 +355,41 @@ impl Table {
         own.is_some() && self.entries[bucket].iter().any(|e| prefix(e.addr().ip()) == own)
     }
 
-    /// Where it is, or would be.
+    /// Where it is, or would be. Ids that agree with it in 64 bits have its place, which none will
+    /// by chance.
     fn place(&self, id: &NodeId) -> Result<usize, usize> {
-        let distance = self.local.distance(id);
-        self.entries.binary_search_by_key(&distance, |entry| self.local.distance(&entry.id))
+        self.order.binary_search(&self.distance(id))
     }
 
     /// Where those are who share exactly `index` bits with us.
     fn bucket(&self, index: usize) -> Range<usize> {
-        let shares = |bits: usize| self.entries.partition_point(|e| self.index(&e.id) >= bits);
+        let shares = |bits: usize| {
+            self.order.partition_point(|distance| distance.leading_zeros() as usize >= bits)
+        };
         shares(index + 1)..shares(index)
     }
 
+    fn distance(&self, id: &Id) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.local.distance(id).0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     fn index(&self, id: &NodeId) -> usize {
-        self.local.distance(id).common_bits()
+        self.distance(id).leading_zeros() as usize
     }
 }
 
-/// Shows `take` the entries from the nearest to `key` on, until it has had enough. A run is sorted
-/// by distance from `local`, so that where its ids differ first they part into two runs, one of
-/// which is wholly nearer. False if `take` has had enough.
-fn visit<'a>(
-    run: &'a [Entry],
-    local: &NodeId,
-    key: &Key,
-    take: &mut impl FnMut(&'a Entry) -> bool,
-) -> bool {
-    let [first, .., last] = run else { return run.first().is_none_or(take) };
-    let bit = first.id.distance(&last.id).common_bits();
-    let (nearer, farther) =
-        run.split_at(run.partition_point(|entry| has_bit(&entry.id, bit) == has_bit(local, bit)));
-    let (one, other) = match has_bit(key, bit) == has_bit(local, bit) {
-        true => (nearer, farther),
-        false => (farther, nearer),
-    };
-    visit(one, local, key, take) && visit(other, local, key, take)
-}
-
-const fn has_bit(id: &Id, at: usize) -> bool {
-    id.0[at / 8] >> (7 - at % 8) & 1 == 1
+/// Shows `take` the places from the nearest to a key at distance `way` from us on, until it has had
+/// enough. `run` is sorted and begins at `first`: where its members differ first they part into two
+/// runs, one of which is wholly nearer. False if `take` has had enough.
+fn visit(run: &[u64], first: usize, way: u64, take: &mut impl FnMut(usize) -> bool) -> bool {
+    let [least, .., most] = run else { return run.is_empty() || take(first) };
+    let bit = (least ^ most).leading_zeros();
+    let has_bit = |distance: u64| distance << bit >> 63 == 1;
+    let middle = run.partition_point(|distance| !has_bit(*distance));
+    let halves = [(&run[..middle], first), (&run[middle..], first + middle)];
+    let (one, other) = if has_bit(way) { (halves[1], halves[0]) } else { (halves[0], halves[1]) };
+    visit(one.0, one.1, way, take) && visit(other.0, other.1, way, take)
 }
 
 /// The nearest level at which both are in one cluster.
@@ -536,6 +540,7 @@ mod tests {
             all.truncate(8);
             prop_assert_eq!(table.closest(Level::GLOBAL, &key, 8), all);
             prop_assert!(table.entries.is_sorted_by_key(|e| table.local.distance(&e.id)));
+            prop_assert!(table.entries.iter().map(|e| table.distance(&e.id)).eq(table.order.clone()));
             for index in 0..=table.depth() {
                 let mut bucket = table.entries[table.bucket(index)].iter();
                 prop_assert!(bucket.all(|e| table.index(&e.contact().id()) == index));

@@ -75,7 +75,6 @@ pub struct World {
     churn: Option<Churn>,
     levels: Vec<Duration>,
     nodes: Vec<Node>,
-    addrs: BTreeMap<SocketAddr, usize>,
     queue: Queue<Happening>,
     trace: Trace,
     open: BTreeMap<(usize, QueryId), Open>,
@@ -133,7 +132,6 @@ impl World {
             Some(matrix) => Geography::of_matrix(matrix, count, &mut rng),
         };
         let nodes: Vec<_> = (0..count).map(|at| Node::new(at, &mut rng)).collect();
-        let addrs = nodes.iter().enumerate().map(|(at, node)| (node.contact.addr, at)).collect();
         let mut world = Self {
             now: Instant::default(),
             rng,
@@ -142,7 +140,6 @@ impl World {
             churn: None,
             levels,
             nodes,
-            addrs,
             queue: Queue::default(),
             trace: Trace::default(),
             open: BTreeMap::new(),

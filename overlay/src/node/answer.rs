@@ -18,7 +18,7 @@ use crate::wire::{Answer, Body, Message, Nodes, Note, Refusal, Request, Want};
 impl Overlay {
     pub(super) fn on_request(&mut self, now: Instant, from: Heard, number: u64, request: &Request) {
         let Heard { sender, proven, .. } = from;
-        self.clusters.heard(now, &from.rings);
+        self.clusters.heard(&from.rings);
         self.count(request);
         let answer = if self.is_served(&from, request) {
             self.serve(now, sender, proven, request)

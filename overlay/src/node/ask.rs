@@ -44,7 +44,7 @@ impl Overlay {
         if let Some(nodes) = self.first_step(now, &key, &kind) {
             query.on_answer(&self.id, Answer::Nodes(nodes));
         }
-        self.queries.insert(id, query);
+        self.queries.insert(id, Box::new(query));
         self.advance(now, id);
         id
     }
@@ -123,7 +123,7 @@ impl Overlay {
                 }
                 Action::End(outcome) => {
                     let query = self.queries.remove(&id);
-                    self.end(now, id, query.as_ref(), outcome);
+                    self.end(now, id, query.as_deref(), outcome);
                     return;
                 }
             }
@@ -258,7 +258,7 @@ impl Overlay {
             self.stats.dropped.unsolicited += 1;
             return;
         };
-        self.clusters.heard(now, &from.rings);
+        self.clusters.heard(&from.rings);
         let rtt = (call.attempts == 1).then(|| now.since(call.sent));
         self.meet(now, &from, rtt);
         self.sift(&mut answer);
