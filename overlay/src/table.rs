@@ -57,8 +57,8 @@ struct Waiting {
     heard: Instant,
 }
 
-/// Entries are allocated by this many: doubling would leave a quarter of a table's memory unused.
-const GROWTH: usize = 16;
+/// Entries allocated at first. After them come all: growth by steps would leave holes of odd sizes.
+const FEW: usize = 16;
 
 impl Table {
     pub(crate) fn new(
@@ -309,8 +309,10 @@ impl Table {
         self.changes += u64::from(entry.is_live);
         self.is_stale = true;
         if self.entries.len() == self.entries.capacity() {
-            self.entries.reserve_exact(GROWTH);
-            self.order.reserve_exact(GROWTH);
+            let all = if self.is_empty() { FEW } else { MAX_CONTACTS + 1 };
+            let more = all.saturating_sub(self.len()).max(FEW);
+            self.entries.reserve_exact(more);
+            self.order.reserve_exact(more);
         }
         self.order.insert(at, self.distance(&entry.id));
         self.entries.insert(at, entry);
