@@ -43,8 +43,10 @@ pub(crate) enum Purpose {
     Upkeep,
     /// A way into the network.
     Join,
-    /// Who is in a cluster nearby.
+    /// Who is in a cluster nearby, or near in the id space.
     Explore,
+    /// Who is in a bucket.
+    Sample,
 }
 
 /// What a deadline brought.

@@ -47,8 +47,9 @@ pub const LEVEL_COPIES: usize = 1;
 pub const LEVEL_WIDTH: usize = 1;
 /// Near contacts whose clusters are looked at in a review.
 pub const EXPLORED: usize = 2;
-/// Longest wait for the first measured round trip of a new contact.
-pub const MEASURE_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for the first measured round trip of a new contact: all are drawn from within it, so
+/// that the hundreds that a newcomer meets are not measured at once.
+pub const MEASURE_WITHIN: Duration = Duration::from_secs(15);
 /// Contacts that wait for a place in a full bucket: for those that fail at once.
 pub const REPLACEMENTS: usize = 4;
 /// Contacts in an answer: a bucket of them.
@@ -113,13 +114,15 @@ pub const VERIFIED_WITHIN: Duration = Duration::from_secs(60);
 /// Wait for more contacts that are due, so that they are pinged together.
 pub const PING_SLACK: Duration = Duration::from_secs(1);
 /// Newcomers checked at once after a lookup for our own id.
-pub const MAX_GREETINGS: usize = 32;
+pub const MAX_GREETINGS: usize = 16;
 
 /// Contacts remembered for joining again, the unanswered ones of an earlier run included.
 pub const MAX_REMEMBERED: usize = 64;
 /// Seeds in use; more names than this are a mistake of the operator.
 pub const MAX_SEEDS: usize = 32;
-/// Remembered contacts tried in one round of joining.
+/// Remembered contacts tried in the first round of joining: after a mass restart all are there.
+pub const MIN_JOIN_BATCH: usize = 3;
+/// Remembered contacts tried in one round of joining; each tries twice as many as the one before.
 pub const JOIN_BATCH: usize = 16;
 /// Wait after the first round of joining: more than a request takes to fail.
 pub const MIN_JOIN_WAIT: Duration = Duration::from_secs(2);
@@ -130,10 +133,30 @@ pub const RECALL_EVERY: Duration = Duration::from_secs(60);
 /// Time among others after which a node trusts its table to tell it that nobody is nearer to a key:
 /// its first lookups have ended, and so have those of nodes that started with it.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
+/// Contacts that a newcomer asks for more, after its first lookup: half of them may bring a bucket's
+/// worth each, and all fill a table.
+pub const MAX_SAMPLES: u32 = 96;
+/// Remembered contacts greeted beside each.
+pub const SAMPLE_GREETINGS: usize = 2;
+/// The first of them, which follow each other twice as fast and ask for those near us alone.
+pub const HASTY_SAMPLES: u32 = 4;
+/// How many of them one that brings nobody new counts for: a small network is soon known.
+pub const IDLE_SAMPLE: u32 = 4;
+/// Between these: with the greetings that follow it is some 1 KB a second, twice what a node sends
+/// in normal times.
+pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Age up to which a node makes its puts once more.
+pub const YOUNG_FOR: Duration = Duration::from_secs(20);
+/// Wait until the first of them, by when the tables of those who came with it are filled.
+pub const AGAIN_AFTER: Duration = Duration::from_secs(25);
+/// Time over which all of them are spread.
+pub const AGAIN_WITHIN: Duration = Duration::from_secs(15);
+/// Puts that are made once more; the application renews them all later.
+pub const MAX_AGAIN: usize = 256;
 /// Between lookups that refresh a bucket of the table.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// Between such lookups in a node's first seconds; later a quarter of its age.
-pub const MIN_REFRESH_WAIT: Duration = Duration::from_secs(5);
+pub const MIN_REFRESH_WAIT: Duration = Duration::from_secs(10);
 
 /// Longest time to live of a value (Coral, NSDI 2010): a wrong pointer must not live for days.
 pub const MAX_TTL: Duration = Duration::from_secs(2 * 3600);

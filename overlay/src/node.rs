@@ -1,7 +1,9 @@
 //! The index as one machine without I/O: what comes in, what goes out, and who owns which state.
 
+mod again;
 mod answer;
 mod ask;
+mod explore;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +29,7 @@ use crate::store::Store;
 use crate::table::{Entry, Table};
 use crate::time::Instant;
 use crate::wire::{Body, Message};
+use again::Again;
 use upkeep::Upkeep;
 
 /// What a core is told at its start.
@@ -71,6 +74,7 @@ pub struct Overlay {
     queries: BTreeMap<QueryId, Box<Query>>,
     started: u64,
     upkeep: Upkeep,
+    again: Again,
     joined: bool,
     published: Published,
     outbox: VecDeque<Out>,
@@ -132,6 +136,7 @@ impl Overlay {
             queries: BTreeMap::new(),
             started: 0,
             upkeep: Upkeep::new(saved),
+            again: Again::default(),
             joined: false,
             published: Published::default(),
             outbox: VecDeque::new(),
@@ -327,10 +332,8 @@ impl Overlay {
 
     fn wake(&self) -> Option<Instant> {
         let query = self.queries.values().next().map(|query| query.deadline);
-        [self.calls.next_deadline(), query, self.store.next_expiry(), self.upkeep.wake()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (calls, expiry) = (self.calls.next_deadline(), self.store.next_expiry());
+        [calls, query, expiry, self.upkeep.wake(), self.again.at].into_iter().flatten().min()
     }
 
     fn begin(&mut self, now: Instant, key: Key, kind: Kind) -> Result<QueryId, Busy> {
@@ -341,6 +344,7 @@ impl Overlay {
             return Err(Busy);
         }
         self.stats.queries_started += 1;
+        self.note_put(now, key, &kind);
         if let Some(outcome) = self.recalled(now, &key, &kind) {
             self.started += 1;
             let query = QueryId(self.started);

@@ -144,6 +144,9 @@ impl Overlay {
         if let Some(query) = query {
             self.remember(now, query, &outcome);
         }
+        if self.again.ended(id) {
+            return;
+        }
         if outcome == Outcome::TimedOut {
             self.stats.queries_timed_out += 1;
         } else {
@@ -266,6 +269,7 @@ impl Overlay {
             Purpose::Upkeep => {}
             Purpose::Join => self.on_joined(now, sender, answer),
             Purpose::Explore => self.on_explored(now, answer),
+            Purpose::Sample => self.on_sampled(now, answer),
             Purpose::Query(id) => {
                 let Some(query) = self.queries.get_mut(&id) else { return };
                 let asked = call.contact.map_or(sender.id(), |contact| contact.id());

@@ -17,7 +17,8 @@ use crate::time::Instant;
 pub(crate) struct Entry {
     pub(crate) id: NodeId,
     card: Card,
-    /// How much of its interval is left out, so that pings spread: 0 to 1/5 of it.
+    /// Which part of an interval is left out, so that pings spread: 0 to 1/5 of it; or of
+    /// [`MEASURE_WITHIN`], all of it.
     spread: u16,
     /// When it was last heard from.
     pub(crate) verified: Instant,
@@ -131,8 +132,9 @@ impl Entry {
         if self.failures > 0 {
             return self.since + PING_AGAIN_AFTER;
         }
-        let after = if self.rtt.min().is_some() { after } else { MEASURE_WITHIN };
-        self.verified + (after - after / 5 * u32::from(self.spread) / (1 << 16))
+        let part = |of: Duration| of * u32::from(self.spread) / (1 << 16);
+        let is_measured = self.rtt.min().is_some();
+        self.verified + if is_measured { after - part(after / 5) } else { part(MEASURE_WITHIN) }
     }
 
     /// Whether it has a place for being near, whatever its rank.
