@@ -37,7 +37,8 @@ pub(crate) type Rings = [Ring; MAX_LEVELS];
 #[derive(Debug)]
 pub(crate) struct Clusters {
     own: Vec<Own>,
-    /// What members of other clusters said last, by level; the one heard of longest ago first.
+    /// What members of other clusters say, by level; the one heard of longest ago first. Sizes are
+    /// about the median of what they say.
     claims: Vec<(u8, Ring)>,
 }
 
@@ -105,9 +106,11 @@ impl Clusters {
                 continue;
             }
             let known = self.claims.iter().position(|claim| is_of(claim, at, ring.id));
+            let said = known.map_or(1, |known| self.claims[known].1.size);
             if known.is_some() || self.claims.len() >= MAX_CLAIMS {
                 self.claims.remove(known.unwrap_or(0));
             }
+            let ring = Ring { size: toward(said, ring.size), ..ring };
             self.claims.push((u8::try_from(at).expect("levels are few"), ring));
         }
     }
@@ -188,6 +191,13 @@ impl Clusters {
     }
 }
 
+/// A step from what was believed of a size to what is claimed: a quarter at the most, so that many
+/// small steps come to rest near the median of all claims, however large the few forged ones are.
+fn toward(believed: u16, claimed: u16) -> u16 {
+    let step = believed / 4;
+    claimed.clamp(believed - step, believed.saturating_add(step + 1))
+}
+
 fn is_of(claim: &(u8, Ring), at: usize, id: ClusterId) -> bool {
     usize::from(claim.0) == at && claim.1.id == id
 }
@@ -256,6 +266,16 @@ mod tests {
         let here: Vec<_> = (0..30).map(|_| (50, 10)).collect();
         check(&[(60, 60_000)], &[&here[..], &[(60, 10)]].concat(), 50);
         check(&[(60, 60_000)], &[&here[..], &[(60, 10); 3]].concat(), 50);
+    }
+
+    #[test]
+    fn one_liar_in_four_moves_a_size_by_little() {
+        let mut clusters = clusters();
+        for _ in 0..50 {
+            [20, 22, u16::MAX, 24].iter().for_each(|size| claim(&mut clusters, 60, *size));
+        }
+        let size = clusters.claim(0, 60).unwrap().size;
+        assert!((18..=30).contains(&size), "{size}");
     }
 
     #[test]

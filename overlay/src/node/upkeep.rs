@@ -256,9 +256,12 @@ impl Overlay {
             self.ask_in(now, seed, None);
         }
         if !self.upkeep.knows_nobody() {
-            self.upkeep.batch = (self.upkeep.batch * 2).min(JOIN_BATCH);
             self.upkeep.join = Some(now + self.jittered(self.upkeep.join_wait));
-            self.upkeep.join_wait = (self.upkeep.join_wait * 2).min(MAX_JOIN_WAIT);
+            if self.upkeep.batch < JOIN_BATCH {
+                self.upkeep.batch = (self.upkeep.batch * 2).min(JOIN_BATCH);
+            } else {
+                self.upkeep.join_wait = (self.upkeep.join_wait * 2).min(MAX_JOIN_WAIT);
+            }
         }
     }
 
