@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::contact::{Contact, Identity};
+use crate::id::Key;
 use crate::limits::{MAX_CALLS, MAX_TIMEOUT, MAX_UPKEEP_CALLS};
 use crate::output::QueryId;
 use crate::time::Instant;
@@ -47,6 +48,8 @@ pub(crate) enum Purpose {
     Explore,
     /// Who is in a bucket.
     Sample,
+    /// A message to the whole network, for this bucket, and how many of it have been told.
+    Broadcast { message: Key, bucket: u8, tries: u8 },
 }
 
 /// What a deadline brought.

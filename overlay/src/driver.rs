@@ -140,6 +140,8 @@ impl Driver {
                     // Whoever asked may have gone.
                     self.waiting.remove(&query).map(|reply| reply.send(Ok(outcome)));
                 }
+                // Nobody here may send one yet, so none is passed on.
+                Output::Event(Event::Broadcast { .. }) => {}
                 Output::Event(Event::DirectoryChanged) => {
                     self.publish_directory(self.now());
                 }

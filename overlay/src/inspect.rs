@@ -52,6 +52,7 @@ pub fn seen(plaintext: &[u8]) -> Option<Seen> {
     let message = decode(plaintext)?;
     let request = match message.body {
         Body::Answer(_) => None,
+        Body::Broadcast { .. } => Some((Verb::Other, None)),
         Body::Request(request) => Some(match request {
             Request::Find { key, want: Want::Values, .. } => (Verb::Get, Some(key)),
             Request::Find { key, want: Want::Room(_), .. } => (Verb::Room, Some(key)),

@@ -186,6 +186,17 @@ pub const MAX_VALUES_PER_HOLDER: usize = MAX_VALUES / 4;
 /// Nodes that a withdrawal is sent to.
 pub const MAX_WITHDRAWALS: usize = BUCKET;
 
+/// Octets of a message to the whole network: with what every message says, a datagram.
+pub const MAX_BROADCAST: usize = 1_000;
+/// Such messages remembered, a minute at least: 256 KB. A network that purges four pages a second.
+pub const MAX_BROADCASTS: usize = 256;
+/// New ones that one node may tell another of in a minute: a node hears those of all others from few.
+pub const BROADCASTS_PER_MINUTE: usize = 120;
+/// Contacts of a bucket that are told until one answers: one in twenty dead leaves 1 in 8,000.
+pub const BROADCAST_TRIES: u8 = 3;
+/// Buckets of a table at the most, by the bits that are compared.
+pub const MAX_DEPTH: u8 = 64;
+
 /// Transmissions and events between two drains: a request to each node that one change can reach.
 pub const MAX_OUTBOX: usize = MAX_CALLS + MAX_QUERIES;
 

@@ -3,6 +3,7 @@
 mod again;
 mod answer;
 mod ask;
+mod broadcast;
 mod explore;
 mod upkeep;
 
@@ -30,6 +31,7 @@ use crate::table::{Entry, Table};
 use crate::time::Instant;
 use crate::wire::{Body, Message};
 use again::Again;
+use broadcast::Broadcasts;
 use upkeep::Upkeep;
 
 /// What a core is told at its start.
@@ -75,6 +77,7 @@ pub struct Overlay {
     started: u64,
     upkeep: Upkeep,
     again: Again,
+    broadcasts: Broadcasts,
     joined: bool,
     published: Published,
     outbox: VecDeque<Out>,
@@ -137,6 +140,7 @@ impl Overlay {
             started: 0,
             upkeep: Upkeep::new(saved),
             again: Again::default(),
+            broadcasts: Broadcasts::default(),
             joined: false,
             published: Published::default(),
             outbox: VecDeque::new(),
@@ -172,6 +176,11 @@ impl Overlay {
             Body::Request(request) => {
                 let from = Heard { sender, rings, proven: from.proven };
                 self.on_request(now, from, number, &request);
+            }
+            Body::Broadcast { reach, payload } => {
+                let from = Heard { sender, rings, proven: from.proven };
+                let answer = self.on_broadcast(now, &from, reach, payload);
+                self.reply(now, &from, number, answer);
             }
             Body::Answer(answer) => {
                 let from = Heard { sender, rings, proven: true };

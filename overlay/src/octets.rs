@@ -95,6 +95,12 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
+    /// All that is left, at most `max` octets.
+    pub(crate) fn rest(&mut self, max: usize) -> Result<&'a [u8], WireError> {
+        let rest = std::mem::take(&mut self.rest);
+        if rest.len() <= max { Ok(rest) } else { Err(WireError) }
+    }
+
     /// Zero or one; anything else would be a second spelling.
     pub(crate) fn flag(&mut self) -> Result<bool, WireError> {
         match self.u8()? {

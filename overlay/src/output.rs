@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::contact::Identity;
+use crate::id::Key;
 use crate::level::Level;
 use crate::pointer::Pointer;
 use crate::time::Instant;
@@ -42,6 +43,14 @@ pub enum Event {
         query: QueryId,
         /// How it ended.
         outcome: Outcome,
+    },
+    /// A message to the whole network, once. It is passed on only by [`crate::Overlay::accept`]:
+    /// whoever may send one must sign it, and say when, in the payload.
+    Broadcast {
+        /// SHA-1 of the payload.
+        message: Key,
+        /// What the sender gave.
+        payload: Vec<u8>,
     },
     /// The set of live neighbours, or `joined`, has changed: read [`crate::Overlay::directory`].
     DirectoryChanged,

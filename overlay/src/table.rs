@@ -228,6 +228,12 @@ impl Table {
         is_nearer
     }
 
+    /// The contacts of a bucket that are not failing.
+    pub(crate) fn members(&self, index: usize) -> Vec<Contact> {
+        let all = self.entries[self.bucket(index)].iter();
+        all.filter(|entry| entry.failures == 0).map(Entry::contact).collect()
+    }
+
     /// The entries nearest by round trip, as of the last [`Self::due`]: those that are kept alive.
     pub(crate) fn neighbours(&self) -> Vec<&Entry> {
         let mut all: Vec<_> = self.entries.iter().filter(|entry| entry.is_neighbour).collect();

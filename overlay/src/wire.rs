@@ -20,7 +20,9 @@ use crate::clusters::{Ring, Rings};
 use crate::contact::{Contact, Identity};
 use crate::id::Key;
 use crate::level::Level;
-use crate::limits::{MAX_CLOSER, MAX_LEVELS, MAX_PLAINTEXT, MAX_VALUES_PER_KEY};
+use crate::limits::{
+    MAX_BROADCAST, MAX_CLOSER, MAX_DEPTH, MAX_LEVELS, MAX_PLAINTEXT, MAX_VALUES_PER_KEY,
+};
 use crate::lookup::Course;
 use crate::octets::{Reader, WireError, put_contact, put_note, put_sender};
 use crate::pointer::{Pointer, State};
@@ -44,6 +46,12 @@ pub(crate) struct Message {
 pub(crate) enum Body {
     Request(Request),
     Answer(Answer),
+    /// A message to the whole network, which the receiver passes on to those who share `reach` bits
+    /// or more with it. Answered as a request is.
+    Broadcast {
+        reach: u8,
+        payload: Vec<u8>,
+    },
 }
 
 /// What is asked. A stored pointer's holder is always the sender, so it is not in the message.
@@ -79,6 +87,8 @@ pub(crate) enum Answer {
     /// To a find with a claim: it is the sender's, and these are the nearest others to the key.
     Claimed(Vec<Contact>),
     Withdrawn,
+    /// To a message to the whole network.
+    Received,
 }
 
 /// The answer to a find.
@@ -153,6 +163,10 @@ impl Message {
         match &self.body {
             Body::Request(request) => put_request(&mut out, request),
             Body::Answer(answer) => put_answer(&mut out, answer),
+            Body::Broadcast { reach, payload } => {
+                out.push(*reach);
+                out.extend(payload);
+            }
         }
         debug_assert!(out.len() <= MAX_PLAINTEXT, "the worst case is tested");
         out
@@ -178,6 +192,7 @@ const PING: u8 = 0;
 const FIND: u8 = 1;
 const STORE: u8 = 2;
 const WITHDRAW: u8 = 3;
+const BROADCAST: u8 = 4;
 const PONG: u8 = 0x80;
 const NODES: u8 = 0x81;
 const STORED: u8 = 0x82;
@@ -185,6 +200,7 @@ const REFUSED: u8 = 0x83;
 const HELD: u8 = 0x84;
 const WITHDRAWN: u8 = 0x85;
 const CLAIMED: u8 = 0x86;
+const RECEIVED: u8 = 0x87;
 
 const fn kind(body: &Body) -> u8 {
     match body {
@@ -192,6 +208,8 @@ const fn kind(body: &Body) -> u8 {
         Body::Request(Request::Find { .. }) => FIND,
         Body::Request(Request::Store { .. }) => STORE,
         Body::Request(Request::Withdraw { .. }) => WITHDRAW,
+        Body::Broadcast { .. } => BROADCAST,
+        Body::Answer(Answer::Received) => RECEIVED,
         Body::Answer(Answer::Pong) => PONG,
         Body::Answer(Answer::Nodes(_)) => NODES,
         Body::Answer(Answer::Stored) => STORED,
@@ -256,7 +274,7 @@ fn put_request(out: &mut Vec<u8>, request: &Request) {
 
 fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
     match answer {
-        Answer::Pong | Answer::Stored | Answer::Withdrawn => {}
+        Answer::Pong | Answer::Stored | Answer::Withdrawn | Answer::Received => {}
         Answer::Refused(refusal) => out.push(match refusal {
             Refusal::Full => 0,
             Refusal::Capacity => 1,
@@ -323,6 +341,15 @@ fn body(r: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
             claim: r.flag()?,
         }),
         WITHDRAW => Body::Request(Request::Withdraw { key: r.key()?, level: Level(r.u8()?) }),
+        BROADCAST => {
+            let reach = r.u8()?;
+            let payload = r.rest(MAX_BROADCAST)?.to_vec();
+            if reach > MAX_DEPTH {
+                return Err(WireError);
+            }
+            Body::Broadcast { reach, payload }
+        }
+        RECEIVED => Body::Answer(Answer::Received),
         PONG => Body::Answer(Answer::Pong),
         NODES => {
             let flags = r.u8()?;
@@ -429,6 +456,9 @@ mod tests {
         let nodes = (vec(value(), 0..=4), vec(contact(), 0..=8), any::<bool>(), any::<bool>());
         prop_oneof![
             Just(Body::Request(Request::Ping)),
+            (0..=MAX_DEPTH, vec(any::<u8>(), 0..=MAX_BROADCAST))
+                .prop_map(|(reach, payload)| Body::Broadcast { reach, payload }),
+            Just(Body::Answer(Answer::Received)),
             (key(), level(), want, course).prop_map(|(key, level, want, course)| {
                 Body::Request(Request::Find { key, level, want, course })
             }),

@@ -85,6 +85,8 @@ pub struct World {
     trails: Option<Trails>,
     /// Liars' inventions; with any, junk is no violation.
     junk: Vec<Contact>,
+    /// Messages to the whole network, as they were heard.
+    heard: Vec<(Instant, usize, Key)>,
     buf: Vec<u8>,
     /// Payloads that may be filled again.
     spare: Vec<Vec<u8>>,
@@ -149,6 +151,7 @@ impl World {
             watch: None,
             trails: None,
             junk: Vec::new(),
+            heard: Vec::new(),
             buf: Vec::new(),
             spare: Vec::new(),
         };
@@ -233,6 +236,21 @@ impl World {
     pub fn withdraw(&mut self, node: usize, key: Key) -> Result<QueryId, Busy> {
         self.ledger.withdrawn(key, node);
         self.query(node, key, |core, now, _| core.withdraw(now, key))
+    }
+
+    /// Lets a living node send a message to the whole network, which everybody passes on.
+    ///
+    /// # Panics
+    /// If it has sent too many of late.
+    pub fn broadcast(&mut self, node: usize, payload: &[u8]) {
+        let core = self.nodes[node].core.as_mut().expect("only a living node is asked");
+        core.broadcast(self.now, payload).expect("few are under way");
+        self.drain(node);
+    }
+
+    /// When which node has heard which message to the whole network, since the last call.
+    pub fn take_heard(&mut self) -> Vec<(Instant, usize, Key)> {
+        std::mem::take(&mut self.heard)
     }
 
     /// Takes what came of a query, if it has ended.

@@ -26,6 +26,12 @@ impl Overlay {
             self.stats.dropped.level += 1;
             Answer::Refused(Refusal::Elsewhere)
         };
+        self.reply(now, &from, number, answer);
+    }
+
+    /// Answers, and notes who asked.
+    pub(super) fn reply(&mut self, now: Instant, from: &Heard, number: u64, answer: Answer) {
+        let Heard { sender, proven, .. } = *from;
         let (rings, body) = (self.clusters.rings(now), Body::Answer(answer));
         let mut message = Message { number, sender: self.local, rings, body };
         let mut payload = message.encode();
@@ -34,7 +40,7 @@ impl Overlay {
         }
         self.send(sender.addr, Some(sender.identity), payload);
         if proven {
-            self.meet(now, &from, None);
+            self.meet(now, from, None);
         } else {
             self.greet(now, sender);
         }

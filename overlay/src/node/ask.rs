@@ -204,6 +204,21 @@ impl Overlay {
         request: &Request,
         purpose: Purpose,
     ) -> bool {
+        let is_claim = matches!(request, Request::Find { want: Want::Claim(..), .. });
+        let most = if is_claim { CLAIM_ATTEMPTS } else { MAX_ATTEMPTS };
+        self.call_body(now, to, contact, Body::Request(*request), most, purpose)
+    }
+
+    /// Sends what is to be answered, up to `most` times.
+    pub(super) fn call_body(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        contact: Option<Contact>,
+        body: Body,
+        most: u8,
+        purpose: Purpose,
+    ) -> bool {
         if !self.calls.has_room(purpose) {
             return false;
         }
@@ -211,14 +226,11 @@ impl Overlay {
         while self.calls.contains(number) {
             number = self.rng.next_u64();
         }
-        let body = Body::Request(*request);
         let rings = self.clusters.rings(now);
         let payload = Message { number, sender: self.local, rings, body }.encode();
         let known = contact.and_then(|contact| self.table.entry(&contact.id()));
         let timeout = known.map_or(FIRST_TIMEOUT, |entry| entry.rtt.timeout());
         self.send(to, contact.map(|c| c.identity), payload.clone());
-        let is_claim = matches!(request, Request::Find { want: Want::Claim(..), .. });
-        let most = if is_claim { CLAIM_ATTEMPTS } else { MAX_ATTEMPTS };
         self.calls.open(now, number, timeout, Opening { to, contact, payload, purpose, most });
         true
     }
@@ -247,11 +259,16 @@ impl Overlay {
         self.stats.calls_failed += 1;
         let Some(contact) = call.contact else { return };
         self.note_failure(now, &contact, call.sent);
-        if let Purpose::Query(id) = call.purpose
-            && let Some(query) = self.queries.get_mut(&id)
-        {
-            query.on_failure(&contact.id());
-            self.advance(now, id);
+        match call.purpose {
+            Purpose::Query(id) => {
+                let Some(query) = self.queries.get_mut(&id) else { return };
+                query.on_failure(&contact.id());
+                self.advance(now, id);
+            }
+            Purpose::Broadcast { message, bucket, tries } => {
+                self.tell_another(now, message, bucket, tries);
+            }
+            _ => {}
         }
     }
 
@@ -270,6 +287,9 @@ impl Overlay {
             Purpose::Join => self.on_joined(now, sender, answer),
             Purpose::Explore => self.on_explored(now, answer),
             Purpose::Sample => self.on_sampled(now, answer),
+            Purpose::Broadcast { message, bucket, tries } => {
+                self.on_told(now, call.contact, &answer, (message, bucket, tries));
+            }
             Purpose::Query(id) => {
                 let Some(query) = self.queries.get_mut(&id) else { return };
                 let asked = call.contact.map_or(sender.id(), |contact| contact.id());

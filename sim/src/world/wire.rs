@@ -67,12 +67,20 @@ impl World {
 
     pub(super) fn drain(&mut self, at: usize) {
         let mut buf = std::mem::take(&mut self.buf);
+        let mut accepted = Vec::new();
         loop {
             let core = self.nodes[at].core.as_mut().expect("only a living node is drained");
             match core.poll_output(&mut buf) {
                 Output::Transmit(transmit) => self.transmit(at, transmit, &mut buf),
                 Output::Event(Event::Finished { query, outcome }) => self.end(at, query, outcome),
-                Output::Event(_) => {}
+                Output::Event(Event::Broadcast { message, .. }) => {
+                    self.heard.push((self.now, at, message));
+                    accepted.push(message);
+                }
+                Output::Event(Event::DirectoryChanged) => {}
+                Output::Idle { .. } if !accepted.is_empty() => {
+                    accepted.drain(..1).for_each(|message| core.accept(self.now, &message));
+                }
                 Output::Idle { wake } => {
                     // A deadline may lie in the past only as far as the clock's grain.
                     let wake = wake.map(|wake| wake.max(self.now));
