@@ -95,10 +95,15 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
-    /// All that is left, at most `max` octets.
-    pub(crate) fn rest(&mut self, max: usize) -> Result<&'a [u8], WireError> {
-        let rest = std::mem::take(&mut self.rest);
-        if rest.len() <= max { Ok(rest) } else { Err(WireError) }
+    /// A length, at most `max`, and so many octets.
+    pub(crate) fn octets(&mut self, max: usize) -> Result<&'a [u8], WireError> {
+        let length = usize::from(self.u16()?);
+        if length > max {
+            return Err(WireError);
+        }
+        let (octets, rest) = self.rest.split_at_checked(length).ok_or(WireError)?;
+        self.rest = rest;
+        Ok(octets)
     }
 
     /// Zero or one; anything else would be a second spelling.

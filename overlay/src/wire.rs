@@ -12,6 +12,7 @@
 //! contact  identity(32) sender
 //! note     flags(1) [length(8)] [root(32)]        flags: 1 whole, 2 length known, 4 root known
 //! value    contact note ttl_s(4)
+//! broadcast reach(1) length(2) payload
 //! ```
 
 use std::time::Duration;
@@ -164,7 +165,9 @@ impl Message {
             Body::Request(request) => put_request(&mut out, request),
             Body::Answer(answer) => put_answer(&mut out, answer),
             Body::Broadcast { reach, payload } => {
+                let payload = &payload[..payload.len().min(MAX_BROADCAST)];
                 out.push(*reach);
+                out.extend(u16::try_from(payload.len()).expect("it is bounded").to_be_bytes());
                 out.extend(payload);
             }
         }
@@ -343,7 +346,7 @@ fn body(r: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
         WITHDRAW => Body::Request(Request::Withdraw { key: r.key()?, level: Level(r.u8()?) }),
         BROADCAST => {
             let reach = r.u8()?;
-            let payload = r.rest(MAX_BROADCAST)?.to_vec();
+            let payload = r.octets(MAX_BROADCAST)?.to_vec();
             if reach > MAX_DEPTH {
                 return Err(WireError);
             }

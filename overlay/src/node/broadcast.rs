@@ -228,7 +228,7 @@ mod tests {
     fn it_is_passed_on_once_and_only_if_it_is_accepted() {
         let mut core = core();
         let message = Key::of_name(b"purge");
-        let mut hear = |core: &mut Overlay, by, reach| {
+        let hear = |core: &mut Overlay, by, reach| {
             let answer = core.on_broadcast(now(), &from(by, true), reach, b"purge".to_vec());
             assert_eq!(answer, Answer::Received);
             drained(core)
