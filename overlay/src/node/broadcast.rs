@@ -273,7 +273,8 @@ mod tests {
                 }
             }
         }
-        let all = core.stats.broadcasts_out as usize;
-        assert!(all > 2 * first && all <= usize::from(BROADCAST_TRIES) * first, "{all} of {first}");
+        let all = core.stats.broadcasts_out;
+        let most = u64::from(BROADCAST_TRIES) * first as u64;
+        assert!(all > 2 * first as u64 && all <= most, "{all} of {first}");
     }
 }
