@@ -128,8 +128,11 @@ pub const JOIN_BATCH: usize = 16;
 pub const MIN_JOIN_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait between rounds: a network that comes back is found within half a minute.
 pub const MAX_JOIN_WAIT: Duration = Duration::from_secs(30);
-/// Between tries of a lost contact while joined, so that halves of a parted network meet again.
-pub const RECALL_EVERY: Duration = Duration::from_secs(60);
+/// From the loss of a contact to the next try of a lost one while joined: one that was restarted
+/// and remembers nobody depends on being found.
+pub const MIN_RECALL_WAIT: Duration = Duration::from_secs(8);
+/// Longest wait between such tries, without end, so that halves of a parted network meet again.
+pub const MAX_RECALL_WAIT: Duration = Duration::from_secs(60);
 /// Time among others after which a node trusts its table to tell it that nobody is nearer to a key:
 /// its first lookups have ended, and so have those of nodes that started with it.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
@@ -215,7 +218,7 @@ pub const MIN_RESOLVE_WAIT: Duration = Duration::from_secs(2);
 /// Longest pause before names are resolved again: spares the name servers.
 pub const MAX_RESOLVE_WAIT: Duration = Duration::from_secs(60);
 /// First pause before contacts are saved: a young node that is killed should not be lost.
-pub const MIN_SAVE_WAIT: Duration = Duration::from_secs(2);
+pub const MIN_SAVE_WAIT: Duration = Duration::from_millis(250);
 /// Longest pause before contacts are saved, if they have changed: they are a way back, not a
 /// record.
 pub const MAX_SAVE_WAIT: Duration = Duration::from_secs(60);

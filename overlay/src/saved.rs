@@ -47,7 +47,9 @@ impl Saver {
     /// Writes the contacts if they have changed. An empty list is none to remember: a network that has
     /// gone away may come back.
     pub(crate) async fn save(&mut self, contacts: Vec<Contact>) {
-        self.wait = (self.wait * 2).min(MAX_SAVE_WAIT);
+        if !contacts.is_empty() {
+            self.wait = (self.wait * 2).min(MAX_SAVE_WAIT);
+        }
         self.due = Instant::now() + self.wait;
         if contacts.is_empty() || contacts == self.saved {
             return;
@@ -184,6 +186,20 @@ mod tests {
         check(&format!("{HEADER}\n{line} more\n"), Err(2));
         check(&format!("{HEADER}\n{}\n", line.replace("7400 1", "74000 1")), Err(2));
         check(&format!("{HEADER}\n+{}\n", &line[1..].replacen("b", "é", 1)), Err(2));
+    }
+
+    #[tokio::test]
+    async fn the_first_contacts_are_saved_at_once_whenever_they_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut saver = Saver::load(dir.path().to_owned());
+        for _ in 0..9 {
+            saver.save(Vec::new()).await;
+        }
+        assert!(saver.due - Instant::now() <= MIN_SAVE_WAIT);
+        let contact = contact(&format!("{} [::1]:7400 1 7400 3", "cd".repeat(32))).unwrap();
+        saver.save(vec![contact]).await;
+        assert_eq!(load(dir.path()), [contact]);
+        assert!(saver.due - Instant::now() > MIN_SAVE_WAIT);
     }
 
     #[test]

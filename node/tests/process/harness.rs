@@ -19,7 +19,7 @@ pub(crate) const OVERLAY: u16 = 7400;
 pub(crate) const ADMIN: u16 = 7480;
 
 /// How long anything may take on a busy machine before a test fails. Never waited out on success.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The command under test, with an environment of its own.
 pub(crate) fn coralline() -> Command {

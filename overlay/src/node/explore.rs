@@ -1,7 +1,10 @@
 //! How a node fills its table: it asks those whom it knows for a few more, a little at a time.
 
+use rand_core::Rng;
+
 use crate::calls::Purpose;
 use crate::contact::Contact;
+use crate::id::Id;
 use crate::level::Level;
 use crate::limits::{
     BUCKET, HASTY_SAMPLES, IDLE_SAMPLE, MAX_SAMPLES, SAMPLE_EVERY, SAMPLE_GREETINGS,
@@ -75,6 +78,41 @@ impl Overlay {
         let is_new = contact.id() != self.id && self.table.entry(&contact.id()).is_none();
         if is_new && !self.calls.is_asking(contact.addr) {
             self.call(now, contact.addr, Some(contact), &Request::Ping, Purpose::Upkeep);
+        }
+    }
+
+    /// A random id of a bucket.
+    pub(super) fn point(&mut self, bucket: usize) -> Id {
+        let mut id = [0; 20];
+        self.rng.fill_bytes(&mut id);
+        in_bucket(&self.id, bucket.min(159), &Id(id))
+    }
+}
+
+/// The id that shares exactly `bits` bits with `own` and goes on as `random`.
+fn in_bucket(own: &Id, bits: usize, random: &Id) -> Id {
+    let bit = |id: &Id, at: usize| id.0[at / 8] >> (7 - at % 8) & 1;
+    let mut point = *random;
+    for at in 0..=bits {
+        let want = bit(own, at) ^ u8::from(at == bits);
+        if bit(&point, at) != want {
+            point.0[at / 8] ^= 1 << (7 - at % 8);
+        }
+    }
+    point
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_point_lies_in_its_bucket(own: [u8; 20], random: [u8; 20], bits in 0_usize..160) {
+            let point = in_bucket(&Id(own), bits, &Id(random));
+            prop_assert_eq!(point.distance(&Id(own)).common_bits(), bits);
         }
     }
 }

@@ -270,6 +270,34 @@ fn a_silent_neighbour_leaves_the_directory_in_time() {
 }
 
 #[test]
+fn a_lost_neighbour_is_sought_soon_and_for_ever() {
+    let mut bench = Bench::new(Vec::new(), Vec::new());
+    let (stays, goes) = (contact([192, 0, 2, 1], 0), contact([203, 0, 113, 1], 0));
+    bench.hear(stays, true, 1, Body::Request(Request::Ping));
+    bench.hear(goes, true, 1, Body::Request(Request::Ping));
+    let mut sought = Vec::new();
+    for tick in 0..3_000 {
+        for (transmit, message) in bench.take_sent() {
+            if transmit.to == stays.addr && matches!(message.body, Body::Request(_)) {
+                let nodes = Answer::Nodes(Nodes::default());
+                bench.hear(stays, true, message.number, Body::Answer(nodes));
+            } else if transmit.to == goes.addr
+                && bench.core.directory(bench.now).neighbours.len() == 1
+            {
+                sought.push(tick / 10);
+            }
+        }
+        bench.run(SECOND / 10);
+    }
+    // Each try is repeated once; the first comes soon after the loss, later ones ever more rarely.
+    sought.dedup_by(|later, first| *later <= *first + 2);
+    let gaps: Vec<_> = sought.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(sought[0] < 40 && gaps.len() >= 4, "{sought:?}");
+    assert!(gaps[0] <= 21 && gaps.iter().all(|gap| *gap <= 76), "{sought:?}");
+    assert!(gaps.last().unwrap() >= &44, "{sought:?}");
+}
+
+#[test]
 fn too_many_queries_are_refused_and_each_ends_once() {
     let mut bench = Bench::new(Vec::new(), Vec::new());
     bench.hear(contact([192, 0, 2, 1], 0), true, 1, Body::Request(Request::Ping));

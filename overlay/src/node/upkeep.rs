@@ -15,10 +15,10 @@ use crate::contact::Contact;
 use crate::id::Id;
 use crate::level::Level;
 use crate::limits::{
-    BUCKET, EXPLORED, JOIN_BATCH, LOOKUP_WIDTH, MAX_GREETINGS, MAX_JOIN_WAIT, MAX_REMEMBERED,
-    MAX_SAMPLES, MAX_SEEDS, MIN_JOIN_BATCH, MIN_JOIN_WAIT, MIN_REFRESH_WAIT, MIN_REVIEW_WAIT,
-    PING_AGAIN_AFTER, PING_SLACK, RECALL_EVERY, REFRESH_EVERY, REVIEW_EVERY, SAMPLE_EVERY,
-    SETTLED_AFTER,
+    BUCKET, EXPLORED, JOIN_BATCH, LOOKUP_WIDTH, MAX_GREETINGS, MAX_JOIN_WAIT, MAX_RECALL_WAIT,
+    MAX_REMEMBERED, MAX_SAMPLES, MAX_SEEDS, MIN_JOIN_BATCH, MIN_JOIN_WAIT, MIN_RECALL_WAIT,
+    MIN_REFRESH_WAIT, MIN_REVIEW_WAIT, PING_AGAIN_AFTER, PING_SLACK, REFRESH_EVERY, REVIEW_EVERY,
+    SAMPLE_EVERY, SETTLED_AFTER,
 };
 use crate::lookup::Course;
 use crate::node::{Heard, Overlay};
@@ -43,6 +43,7 @@ pub(super) struct Upkeep {
     ping: Option<Instant>,
     refresh: Option<Instant>,
     recall: Option<Instant>,
+    recall_wait: Duration,
     review: Option<Instant>,
     /// The lookup for our own id, while it runs.
     self_lookup: Option<QueryId>,
@@ -65,6 +66,7 @@ impl Upkeep {
             ping: None,
             refresh: None,
             recall: None,
+            recall_wait: MIN_RECALL_WAIT,
             review: None,
             self_lookup: None,
             sample: None,
@@ -145,7 +147,7 @@ impl Overlay {
             self.upkeep.join = None;
             self.upkeep.join_wait = MIN_JOIN_WAIT;
             self.upkeep.batch = MIN_JOIN_BATCH;
-            self.upkeep.recall = Some(now + self.jittered(RECALL_EVERY));
+            self.recall_within(now, MIN_RECALL_WAIT);
             self.upkeep.refresh = Some(now + self.jittered(MIN_REFRESH_WAIT));
             self.upkeep.review = Some(now + self.jittered(MIN_REVIEW_WAIT));
             self.look_around(now, &[]);
@@ -180,6 +182,8 @@ impl Overlay {
     pub(super) fn note_failure(&mut self, now: Instant, contact: &Contact, sent: Instant) {
         if let Some(gone) = self.table.failed(now, &contact.id(), sent) {
             self.upkeep.remember(gone);
+            // It may be back in a moment, and know nobody.
+            self.recall_within(now, MIN_RECALL_WAIT);
             // Its place may have gone to one that has not been heard of for long.
             self.upkeep.ping_by(now);
             if self.table.is_empty() {
@@ -230,7 +234,8 @@ impl Overlay {
             self.review(now);
         }
         if is_due(self.upkeep.recall) {
-            self.upkeep.recall = Some(now + self.jittered(RECALL_EVERY));
+            self.upkeep.recall = None;
+            self.recall_within(now, (self.upkeep.recall_wait * 2).min(MAX_RECALL_WAIT));
             self.recall(now);
         }
     }
@@ -271,6 +276,12 @@ impl Overlay {
             self.call(now, contact.addr, Some(contact), &Request::Ping, Purpose::Upkeep);
         }
         self.upkeep.ping = next.map(|next| next.max(now + PING_SLACK));
+    }
+
+    fn recall_within(&mut self, now: Instant, wait: Duration) {
+        let at = now + self.jittered(wait);
+        self.upkeep.recall_wait = wait;
+        self.upkeep.recall = Some(self.upkeep.recall.map_or(at, |recall| recall.min(at)));
     }
 
     /// Tries one of those who are not in the table.
@@ -323,13 +334,6 @@ impl Overlay {
         self.start(now, point, Kind::Refresh, level, LOOKUP_WIDTH, &[]);
     }
 
-    /// A random id of a bucket.
-    pub(super) fn point(&mut self, bucket: usize) -> Id {
-        let mut id = [0; 20];
-        self.rng.fill_bytes(&mut id);
-        in_bucket(&self.id, bucket.min(159), &Id(id))
-    }
-
     /// Reconsiders the clusters that this node is in, and looks at the one of its nearest contact.
     fn review(&mut self, now: Instant) {
         let age = self.upkeep.met.map_or(REVIEW_EVERY, |met| now.since(met));
@@ -366,33 +370,5 @@ impl Overlay {
 
     pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.rng.next_u64() % bound as u64).expect("it is below a usize")
-    }
-}
-
-/// The id that shares exactly `bits` bits with `own` and goes on as `random`.
-fn in_bucket(own: &Id, bits: usize, random: &Id) -> Id {
-    let bit = |id: &Id, at: usize| id.0[at / 8] >> (7 - at % 8) & 1;
-    let mut point = *random;
-    for at in 0..=bits {
-        let want = bit(own, at) ^ u8::from(at == bits);
-        if bit(&point, at) != want {
-            point.0[at / 8] ^= 1 << (7 - at % 8);
-        }
-    }
-    point
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_point_lies_in_its_bucket(own: [u8; 20], random: [u8; 20], bits in 0_usize..160) {
-            let point = in_bucket(&Id(own), bits, &Id(random));
-            prop_assert_eq!(point.distance(&Id(own)).common_bits(), bits);
-        }
     }
 }
