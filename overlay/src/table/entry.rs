@@ -111,10 +111,7 @@ impl Entry {
     pub(super) fn failed(&mut self, now: Instant, sent: Instant) -> bool {
         let is_old = sent < self.verified || (self.failures > 0 && sent < self.since);
         if !is_old {
-            self.failures += 1;
-        }
-        if !is_old || self.is_asked {
-            (self.since, self.is_asked) = (now, false);
+            (self.failures, self.since, self.is_asked) = (self.failures + 1, now, false);
         }
         !is_old
     }
