@@ -31,7 +31,9 @@
 //!   holder.
 //! - A node's id is computed from its address and slot, never taken from a message; the address in
 //!   a message equals the one that the datagram came from.
-//! - Nobody unproven gets more than [`limits::UNPROVEN_ANSWER`] octets, or changes anything here.
+//! - Whoever has not proved its address changes nothing here, but that its claim of a key that nobody
+//!   has counts for [`limits::PROVISIONAL_TTL`]; its answer is no longer than what it sent, since the
+//!   transport pads first packets.
 //! - A public node sends nothing to private or loopback addresses, whoever names them.
 //! - No plaintext exceeds [`limits::MAX_PLAINTEXT`].
 //!
@@ -50,7 +52,10 @@
 //!   full yet, so that a crowd that starts at once reached the root as one. The root gets no more
 //!   than beta * ceil(log2 n) puts a minute from 494 nodes that do nothing else.
 //! - **A claim is decided in one step** by a node that has been there for a while and knows nobody
-//!   nearer. If none feels entitled to, the nearest that answered is told to.
+//!   nearer. If none feels entitled to, the nearest that answered is told to. Mostly that node is a
+//!   stranger: it grants the claim for a moment, and the claimant confirms it with the first datagram
+//!   that proves its address. A round trip less for every third claim among 490 nodes, for nearly
+//!   all among 10,000; a forger keeps a key that nobody has from others for three seconds.
 //! - **One table holds all levels.** A contact that shares a nearer cluster, or is as near, has a
 //!   place besides those that its bucket has in any case, so liveness and round trips are known once.
 //!   A search runs in the nearest cluster first and goes on wider from where it stood; a put leaves a

@@ -5,9 +5,6 @@ use std::time::Duration;
 /// Octets of plaintext in one datagram: 1,200 octets pass every path (RFC 8200 requires 1,280), and
 /// the Noise handshake with its framing takes less than 100 of them.
 pub const MAX_PLAINTEXT: usize = 1_100;
-/// Octets of an answer to a sender whose address may be forged. A find in a Noise IK initiation takes
-/// 140, this in its response 408: within three times the request (RFC 9000, section 8).
-pub const UNPROVEN_ANSWER: usize = 360;
 
 /// Ids that one public address may have: with eight tries an address cannot choose its place.
 pub const PUBLIC_SLOTS: u16 = 8;
@@ -153,6 +150,12 @@ pub const MAX_HOT_KEYS: usize = 1_024;
 pub const HOT_FOR: Duration = Duration::from_secs(60);
 /// A put that repeats one younger than this tells nobody anything new.
 pub const REPEAT_AFTER: Duration = Duration::from_secs(30);
+/// How long a claim counts whose sender's address may be forged. The sender confirms it when it hears
+/// of it: time for a slow round trip and one repeat.
+pub const PROVISIONAL_TTL: Duration = Duration::from_secs(3);
+/// Such claims within [`PROVISIONAL_TTL`]; whoever sends more must first prove its address, which
+/// costs a round trip. A network that misses 100 pages a second at one root does not come here.
+pub const MAX_PROVISIONAL: usize = 256;
 /// Nodes that store a put: with one in ten gone, one key in a thousand is lost until it is put
 /// again.
 pub const COPIES: usize = 3;
@@ -197,7 +200,7 @@ const _: () = assert!(COPIES <= LOOKUP_WIDTH && LOOKUP_WIDTH <= BUCKET);
 const _: () = assert!(COPIES <= MAX_OUTSTANDING && MAX_WITHDRAWALS >= COPIES);
 const _: () = assert!(MAX_CANDIDATES >= 2 * MAX_CLOSER && MAX_STEPS <= MAX_CANDIDATES);
 const _: () = assert!(MAX_GREETINGS + MAX_NEIGHBOURS + JOIN_BATCH + MAX_SEEDS <= MAX_UPKEEP_CALLS);
-const _: () = assert!(UNPROVEN_ANSWER < MAX_PLAINTEXT);
+const _: () = assert!(PROVISIONAL_TTL.as_millis() > 2 * MAX_TIMEOUT.as_millis());
 const _: () = assert!(MIN_TIMEOUT.as_millis() < FIRST_TIMEOUT.as_millis());
 const _: () = assert!(FIRST_TIMEOUT.as_millis() < MAX_TIMEOUT.as_millis());
 // A killed node leaves the directory long before DNS would have to distrust it.

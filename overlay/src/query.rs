@@ -55,6 +55,8 @@ pub(crate) struct Query {
     /// Nodes that have been told again after they doubted our address.
     retold: BTreeSet<NodeId>,
     copies: usize,
+    /// Who has granted a claim for a moment.
+    confirm: Option<Contact>,
     outcome: Option<Outcome>,
     /// How long all pointers of the outcome will last.
     pub(crate) lasts: Duration,
@@ -102,6 +104,7 @@ impl Query {
             waiting: BTreeSet::new(),
             retold: BTreeSet::new(),
             copies: 0,
+            confirm: None,
             outcome: None,
             lasts: Duration::ZERO,
             loaded: false,
@@ -179,9 +182,9 @@ impl Query {
                 self.lookup.on_answer(from, &[]);
                 self.met(values, hop);
             }
-            Answer::Claimed(nearest) if matches!(self.kind, Kind::Claim(..)) => {
+            Answer::Claimed { nearest, provisional } if matches!(self.kind, Kind::Claim(..)) => {
                 if self.lookup.on_answer(from, &nearest) && self.outcome.is_none() {
-                    self.claimed_at(from);
+                    self.claimed_at(from, provisional);
                 }
             }
             Answer::Refused(Refusal::Unproven) if self.retold.insert(*from) => {
@@ -213,8 +216,11 @@ impl Query {
         }
     }
 
-    /// The node has decided for us; the nearest others get copies.
-    fn claimed_at(&mut self, decider: &NodeId) {
+    /// The node has decided for us; the nearest others get copies. It is told again if it was not
+    /// sure of our address: its answer has reached us there, so what we say now proves it.
+    fn claimed_at(&mut self, decider: &NodeId, provisional: bool) {
+        let is_it = |contact: &&Contact| contact.id() == *decider;
+        self.confirm = self.lookup.answered().find(is_it).filter(|_| provisional).copied();
         self.outcome = Some(Outcome::Claimed);
         self.copies = 1;
         let next = self.lookup.hopeful().filter(|contact| contact.id() != *decider);
@@ -317,6 +323,9 @@ impl Query {
     /// it has decided when the search met it; if none felt entitled to, the nearest that answered
     /// is told to.
     fn next_of_claim(&mut self, pointer: &Pointer, ttl: Duration) -> Action {
+        if let Some(to) = self.confirm.take() {
+            return Action::Tell(to, self.store(pointer, ttl, true));
+        }
         match &self.outcome {
             Some(Outcome::Claimed) if self.copies < COPIES => {
                 self.copies += 1;
@@ -499,13 +508,14 @@ mod tests {
         let nearest = nearest_first();
         let root = nearest[0];
         let (told, outcome) = run(query(Kind::Claim(pointer(1), TTL)), |to, _| match *to == root {
-            true => Answer::Claimed(nearest[1..].to_vec()),
+            true => Answer::Claimed { nearest: nearest[1..].to_vec(), provisional: true },
             false => empty(),
         });
         assert_eq!(outcome, Outcome::Claimed);
         let mut copies = nearest[1..].to_vec();
         copies.retain(|contact| contact.identity != self::contact(1).identity);
-        assert_eq!(told, copies[..COPIES - 1], "these get copies");
+        assert_eq!(told[0], root, "it was not sure of our address, so it is told again");
+        assert_eq!(told[1..], copies[..COPIES - 1], "these get copies");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! This node's part of the index: Coral's sloppy storage (NSDI 2004, section 3.2).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::address::prefix;
 use crate::contact::{Contact, Identity};
 use crate::id::Key;
 use crate::limits::{
-    BETA_PER_MINUTE, MAX_TTL, MAX_VALUES, MAX_VALUES_PER_HOLDER, MAX_VALUES_PER_KEY,
-    PASSES_PER_MINUTE,
+    BETA_PER_MINUTE, MAX_PROVISIONAL, MAX_TTL, MAX_VALUES, MAX_VALUES_PER_HOLDER,
+    MAX_VALUES_PER_KEY, PASSES_PER_MINUTE, PROVISIONAL_TTL,
 };
 use crate::load::Load;
 use crate::pointer::Pointer;
@@ -24,6 +24,8 @@ pub(crate) struct Store {
     /// Puts that passed, and gets, of late.
     puts: Load,
     gets: Load,
+    /// When the latest provisional claims were granted.
+    provisional: VecDeque<Instant>,
 }
 
 /// What a put meets at a node.
@@ -60,6 +62,7 @@ impl Default for Store {
             holders: BTreeMap::new(),
             puts: Load::new(PASSES_PER_MINUTE),
             gets: Load::new(BETA_PER_MINUTE),
+            provisional: VecDeque::new(),
         }
     }
 }
@@ -125,19 +128,47 @@ impl Store {
         Ok(())
     }
 
-    /// Stores a pointer only if nobody else has one here: the one decision about a key.
+    /// Stores a pointer only if nobody else has one here: the one decision about a key. From an
+    /// address that is not proven it counts for [`PROVISIONAL_TTL`], and changes nothing of the
+    /// holder's own.
     pub(crate) fn claim(
         &mut self,
         now: Instant,
         key: Key,
         pointer: Pointer,
         ttl: Duration,
+        proven: bool,
     ) -> Decision {
-        let mut others = self.values(now, &key);
-        others.retain(|value| value.pointer.holder.identity != pointer.holder.identity);
+        let is_own = |value: &Value| value.pointer.holder.identity == pointer.holder.identity;
+        let (own, others): (Vec<_>, Vec<_>) = self.values(now, &key).into_iter().partition(is_own);
         if !others.is_empty() {
             return Decision::Held(others);
         }
+        if !proven {
+            return self.claim_provisionally(now, key, pointer, ttl, !own.is_empty());
+        }
+        self.put(now, key, pointer, ttl).map_or_else(Decision::Refused, |()| Decision::Claimed)
+    }
+
+    fn claim_provisionally(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+        has_own: bool,
+    ) -> Decision {
+        if has_own {
+            return Decision::Claimed;
+        }
+        while self.provisional.front().is_some_and(|at| now.since(*at) >= PROVISIONAL_TTL) {
+            self.provisional.pop_front();
+        }
+        if self.provisional.len() >= MAX_PROVISIONAL {
+            return Decision::Refused(Refusal::Unproven);
+        }
+        self.provisional.push_back(now);
+        let ttl = ttl.min(PROVISIONAL_TTL);
         self.put(now, key, pointer, ttl).map_or_else(Decision::Refused, |()| Decision::Claimed)
     }
 
@@ -317,13 +348,23 @@ mod tests {
     #[test]
     fn a_claim_is_decided_once() {
         let mut store = Store::default();
-        assert_eq!(store.claim(at(0), KEY, pointer(1), secs(20)), Decision::Claimed);
-        assert_eq!(store.claim(at(1), KEY, pointer(1), secs(20)), Decision::Claimed, "a repeat");
-        let Decision::Held(by) = store.claim(at(2), KEY, pointer(2), secs(20)) else { panic!() };
+        assert_eq!(store.claim(at(0), KEY, pointer(1), secs(20), true), Decision::Claimed);
+        assert_eq!(
+            store.claim(at(1), KEY, pointer(1), secs(20), true),
+            Decision::Claimed,
+            "a repeat"
+        );
+        let Decision::Held(by) = store.claim(at(2), KEY, pointer(2), secs(20), true) else {
+            panic!()
+        };
         assert_eq!(by[0].pointer, pointer(1));
         store.remove(&KEY, &Identity([1; 32]));
-        assert_eq!(store.claim(at(3), KEY, pointer(2), secs(20)), Decision::Claimed);
-        assert_eq!(store.claim(at(23), KEY, pointer(3), secs(20)), Decision::Claimed, "it ended");
+        assert_eq!(store.claim(at(3), KEY, pointer(2), secs(20), true), Decision::Claimed);
+        assert_eq!(
+            store.claim(at(23), KEY, pointer(3), secs(20), true),
+            Decision::Claimed,
+            "it ended"
+        );
     }
 
     #[test]
@@ -356,7 +397,7 @@ mod tests {
                 now += step;
                 match op {
                     0 => _ = store.put(at(now), KEY, pointer(by), secs(ttl)),
-                    1 => _ = store.claim(at(now), KEY, pointer(by), secs(ttl)),
+                    1 => _ = store.claim(at(now), KEY, pointer(by), secs(ttl), true),
                     _ => store.remove(&KEY, &Identity([by; 32])),
                 }
                 let held: usize = store.shelves.values().map(|s| s.values.len()).sum();

@@ -6,7 +6,7 @@ use crate::address::admissible;
 use crate::contact::Contact;
 use crate::id::Key;
 use crate::level::Level;
-use crate::limits::{BUCKET, MAX_CLOSER, UNPROVEN_ANSWER};
+use crate::limits::{BUCKET, MAX_CLOSER};
 use crate::lookup::{Course, halfway};
 use crate::node::{Heard, Overlay};
 use crate::query::Kind;
@@ -27,11 +27,7 @@ impl Overlay {
             Answer::Refused(Refusal::Elsewhere)
         };
         let (rings, body) = (self.clusters.rings(now), Body::Answer(answer));
-        let mut message = Message { number, sender: self.local, rings, body };
-        let mut payload = message.encode();
-        while !proven && payload.len() > UNPROVEN_ANSWER && shorten(&mut message.body) {
-            payload = message.encode();
-        }
+        let payload = Message { number, sender: self.local, rings, body }.encode();
         self.send(sender.addr, Some(sender.identity), payload);
         if proven {
             self.meet(now, &from, None);
@@ -74,7 +70,7 @@ impl Overlay {
             Request::Store { key, note, ttl, claim, .. } => {
                 let pointer = note.by(sender);
                 let decision = if claim {
-                    self.store.claim(now, key, pointer, ttl)
+                    self.store.claim(now, key, pointer, ttl, proven)
                 } else {
                     let stored = self.store.put(now, key, pointer, ttl);
                     stored.map_or_else(Decision::Refused, |()| Decision::Claimed)
@@ -113,7 +109,9 @@ impl Overlay {
                 nodes.closer.retain(|contact| admissible(contact, local));
                 nodes.values.retain(|value| admissible(&value.pointer.holder, local));
             }
-            Answer::Claimed(nearest) => nearest.retain(|contact| admissible(contact, local)),
+            Answer::Claimed { nearest, .. } => {
+                nearest.retain(|contact| admissible(contact, local));
+            }
             Answer::Held(values) => {
                 values.retain(|value| admissible(&value.pointer.holder, local));
             }
@@ -121,8 +119,8 @@ impl Overlay {
         }
     }
 
-    /// The decision about a claim: held, if others have it; the sender's, if nobody is known who is
-    /// nearer to the key; none otherwise.
+    /// The decision about a claim: the sender's, if nobody has the key nor is known to be nearer to
+    /// it. None otherwise: the sender finds out from the values and nodes that it is shown.
     fn decide(
         &mut self,
         now: Instant,
@@ -136,13 +134,12 @@ impl Overlay {
         if !is_nearest || !self.upkeep.is_settled(now) {
             return None;
         }
-        if !proven {
-            return Some(Answer::Refused(Refusal::Unproven));
-        }
-        match self.store.claim(now, key, note.by(*sender), ttl) {
+        match self.store.claim(now, key, note.by(*sender), ttl, proven) {
             Decision::Claimed => {
-                Some(Answer::Claimed(self.nearer(sender, Level::GLOBAL, &key, Course::Greedy)))
+                let nearest = self.nearer(sender, Level::GLOBAL, &key, Course::Greedy);
+                Some(Answer::Claimed { nearest, provisional: !proven })
             }
+            Decision::Refused(Refusal::Unproven) => Some(Answer::Refused(Refusal::Unproven)),
             Decision::Held(_) | Decision::Refused(_) => None,
         }
     }
@@ -187,17 +184,5 @@ impl Overlay {
                 Nodes { values, full: room.full, loaded: room.loaded, ..Nodes::default() }
             }
         }
-    }
-}
-
-/// Takes the least useful part off a long answer: the farthest contact, then the shortest-lived
-/// value.
-fn shorten(body: &mut Body) -> bool {
-    match body {
-        Body::Answer(Answer::Nodes(nodes)) => {
-            nodes.closer.pop().is_some() || nodes.values.pop().is_some()
-        }
-        Body::Answer(Answer::Claimed(nearest)) => nearest.pop().is_some(),
-        _ => false,
     }
 }

@@ -17,7 +17,7 @@ use crate::node::{Heard, Out, Overlay};
 use crate::output::{Event, Outcome, QueryId, Transmit};
 use crate::query::{Action, Kind, Query};
 use crate::time::Instant;
-use crate::wire::{Answer, Body, Message, Request, Want};
+use crate::wire::{Answer, Body, Message, Refusal, Request, Want};
 
 impl Overlay {
     /// Starts a query from the nearest known contacts and `more`, at the nearest level of `level`
@@ -119,7 +119,7 @@ impl Overlay {
                     let _ = self.serve(now, self.local, true, &request);
                 }
                 Action::Tell(to, request) => {
-                    self.call(now, to.addr, Some(to), &request, Purpose::Upkeep);
+                    self.call(now, to.addr, Some(to), &request, Purpose::Tell);
                 }
                 Action::End(outcome) => {
                     let query = self.queries.remove(&id);
@@ -214,7 +214,10 @@ impl Overlay {
         let known = contact.and_then(|contact| self.table.entry(&contact.id()));
         let timeout = known.map_or(FIRST_TIMEOUT, |entry| entry.rtt.timeout());
         self.send(to, contact.map(|c| c.identity), payload.clone());
-        let is_claim = matches!(request, Request::Find { want: Want::Claim(..), .. });
+        let is_claim = matches!(
+            request,
+            Request::Find { want: Want::Claim(..), .. } | Request::Store { claim: true, .. }
+        );
         let most = if is_claim { CLAIM_ATTEMPTS } else { MAX_ATTEMPTS };
         self.calls.open(now, number, timeout, Opening { to, contact, payload, purpose, most });
         true
@@ -240,6 +243,14 @@ impl Overlay {
         }
     }
 
+    /// The node doubted our address; by its answer it knows better.
+    fn tell_again(&mut self, now: Instant, number: u64, call: Call) {
+        let Call { to, contact, payload, most, .. } = call;
+        self.send(to, contact.map(|c| c.identity), payload.clone());
+        let opening = Opening { to, contact, payload, purpose: Purpose::Upkeep, most };
+        self.calls.open(now, number, FIRST_TIMEOUT, opening);
+    }
+
     pub(super) fn on_failure(&mut self, now: Instant, call: &Call) {
         self.stats.calls_failed += 1;
         let Some(contact) = call.contact else { return };
@@ -263,7 +274,10 @@ impl Overlay {
         self.meet(now, &from, rtt);
         self.sift(&mut answer);
         match call.purpose {
-            Purpose::Upkeep => {}
+            Purpose::Tell if answer == Answer::Refused(Refusal::Unproven) => {
+                self.tell_again(now, number, call);
+            }
+            Purpose::Upkeep | Purpose::Tell => {}
             Purpose::Join => self.on_joined(now, sender, answer),
             Purpose::Explore => self.on_explored(now, answer),
             Purpose::Query(id) => {
