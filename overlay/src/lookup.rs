@@ -225,7 +225,24 @@ impl Lookup {
 
     /// How many steps away a candidate is.
     pub(crate) fn hop(&self, id: &NodeId) -> Option<u8> {
-        self.candidates.iter().find(|c| c.contact.id() == *id).map(|c| c.hop)
+        self.position(id).map(|at| self.candidates[at].hop)
+    }
+
+    /// Whether nobody nearer than this one, this node included, may still answer in time.
+    pub(crate) fn is_nearest(&self, id: &NodeId) -> bool {
+        let distance = id.distance(&self.target);
+        let nearer = self.candidates.iter().take_while(|c| c.distance < distance);
+        let may_answer = |(at, c): (usize, &Candidate)| match c.state {
+            State::New => self.steps < MAX_STEPS && !self.is_shadowed(at),
+            State::Waiting | State::Answered => true,
+            State::Late | State::Failed => false,
+        };
+        distance < self.local.distance(&self.target) && !nearer.enumerate().any(may_answer)
+    }
+
+    fn position(&self, id: &NodeId) -> Option<usize> {
+        let distance = id.distance(&self.target);
+        self.candidates.binary_search_by_key(&distance, |c| c.distance).ok()
     }
 
     fn in_state(&self, state: State) -> impl Iterator<Item = &Contact> {
@@ -233,8 +250,7 @@ impl Lookup {
     }
 
     fn asked(&mut self, id: &NodeId) -> Option<&mut Candidate> {
-        let distance = id.distance(&self.target);
-        let at = self.candidates.binary_search_by_key(&distance, |c| c.distance).ok()?;
+        let at = self.position(id)?;
         let candidate = &mut self.candidates[at];
         matches!(candidate.state, State::Waiting | State::Late).then_some(candidate)
     }

@@ -55,7 +55,9 @@ pub(crate) struct Query {
     /// Nodes that have been told again after they doubted our address.
     retold: BTreeSet<NodeId>,
     copies: usize,
-    /// Who has granted a claim for a moment.
+    /// Nodes that took themselves for the nearest and granted a claim; true for a moment only.
+    granted: BTreeMap<NodeId, bool>,
+    /// Who of them is to be told that our address is proven.
     confirm: Option<Contact>,
     outcome: Option<Outcome>,
     /// How long all pointers of the outcome will last.
@@ -104,6 +106,7 @@ impl Query {
             waiting: BTreeSet::new(),
             retold: BTreeSet::new(),
             copies: 0,
+            granted: BTreeMap::new(),
             confirm: None,
             outcome: None,
             lasts: Duration::ZERO,
@@ -128,6 +131,11 @@ impl Query {
         }
         if self.awaited.is_some_and(|id| self.outcome.is_none() && self.peeking.contains_key(&id)) {
             return Action::Wait;
+        }
+        if self.outcome.is_none()
+            && let Some(decider) = self.decider()
+        {
+            self.claimed_at(&decider);
         }
         if self.outcome.is_none() && self.targets.is_none() {
             match self.lookup.next() {
@@ -184,7 +192,7 @@ impl Query {
             }
             Answer::Claimed { nearest, provisional } if matches!(self.kind, Kind::Claim(..)) => {
                 if self.lookup.on_answer(from, &nearest) && self.outcome.is_none() {
-                    self.claimed_at(from, provisional);
+                    self.granted.insert(*from, provisional);
                 }
             }
             Answer::Refused(Refusal::Unproven) if self.retold.insert(*from) => {
@@ -216,9 +224,16 @@ impl Query {
         }
     }
 
+    /// Who has granted the claim and is the nearest as far as is known here. One who has not heard
+    /// of a nearer one is not believed: another claim may have met that one.
+    fn decider(&self) -> Option<NodeId> {
+        self.granted.keys().find(|id| self.lookup.is_nearest(id)).copied()
+    }
+
     /// The node has decided for us; the nearest others get copies. It is told again if it was not
     /// sure of our address: its answer has reached us there, so what we say now proves it.
-    fn claimed_at(&mut self, decider: &NodeId, provisional: bool) {
+    fn claimed_at(&mut self, decider: &NodeId) {
+        let provisional = self.granted.get(decider).is_some_and(|provisional| *provisional);
         let is_it = |contact: &&Contact| contact.id() == *decider;
         self.confirm = self.lookup.answered().find(is_it).filter(|_| provisional).copied();
         self.outcome = Some(Outcome::Claimed);
@@ -337,6 +352,10 @@ impl Query {
             Some(_) => Action::End(self.outcome.take()),
             None if !self.waiting.is_empty() => Action::Wait,
             None => match self.next_target() {
+                Some(to) if self.granted.contains_key(&to.id()) => {
+                    self.claimed_at(&to.id());
+                    self.next_of_claim(pointer, ttl)
+                }
                 Some(to) => {
                     self.waiting.insert(to.id());
                     Action::Ask(to, self.store(pointer, ttl, true))
@@ -516,6 +535,34 @@ mod tests {
         copies.retain(|contact| contact.identity != self::contact(1).identity);
         assert_eq!(told[0], root, "it was not sure of our address, so it is told again");
         assert_eq!(told[1..], copies[..COPIES - 1], "these get copies");
+    }
+
+    /// Two nodes grant; only the nearer one counts, whoever is heard first.
+    #[test]
+    fn a_claim_is_not_decided_by_one_who_has_not_heard_of_a_nearer_node() {
+        let nearest: Vec<_> = nearest_first().into_iter().filter(|c| *c != contact(1)).collect();
+        let grant = || Answer::Claimed { nearest: Vec::new(), provisional: false };
+        let check = |at_root: Option<Answer>, expect: Option<Outcome>| {
+            let mut claim = query(Kind::Claim(pointer(9), TTL));
+            claim.local = contact(99);
+            while let Action::Ask(..) = claim.next() {}
+            claim.on_answer(&nearest[1].id(), grant());
+            while let Action::Ask(..) = claim.next() {}
+            assert!(matches!(claim.next(), Action::Wait), "the root may still answer");
+            match at_root {
+                Some(answer) => claim.on_answer(&nearest[0].id(), answer),
+                None => claim.on_delay(&nearest[0].id()),
+            }
+            let ended = std::iter::repeat_with(|| claim.next())
+                .find_map(|action| if let Action::End(end) = action { Some(end) } else { None });
+            assert_eq!(ended, Some(expect));
+        };
+        check(Some(grant()), Some(Outcome::Claimed));
+        check(None, Some(Outcome::Claimed));
+        let values = vec![Value { pointer: pointer(8), ttl: TTL }];
+        let held = Outcome::Held { pointers: vec![pointer(8)], level: Level::GLOBAL };
+        let nodes = Nodes { values, ..Nodes::default() };
+        check(Some(Answer::Nodes(nodes)), Some(held));
     }
 
     #[test]
