@@ -22,6 +22,8 @@ struct Memory {
     noted: Instant,
     /// When a node was met that is loaded with this key.
     loaded: Option<Instant>,
+    /// When a put last ended because enough nodes said so.
+    crowd: Option<Instant>,
     /// Who had it, and until when that may be said again.
     found: Option<(Instant, Outcome)>,
     /// What was put, until when it would only be repeated, and how many took it.
@@ -33,6 +35,12 @@ impl Hot {
     pub(crate) fn is_hot(&self, now: Instant, key: &Key) -> bool {
         let loaded = self.keys.get(key).and_then(|memory| memory.loaded);
         loaded.is_some_and(|at| now.since(at) < HOT_FOR)
+    }
+
+    /// Whether a put has lately met a crowd, so that the next one need not ask as many.
+    pub(crate) fn is_crowded(&self, now: Instant, key: &Key) -> bool {
+        let crowd = self.keys.get(key).and_then(|memory| memory.crowd);
+        crowd.is_some_and(|at| now.since(at) < HOT_FOR)
     }
 
     /// The answer of less than [`HOT_FOR`] ago about a hot key, if all it names are still to be had.
@@ -50,6 +58,11 @@ impl Hot {
     /// A query about the key has met a loaded node.
     pub(crate) fn note_loaded(&mut self, now: Instant, key: &Key) {
         self.memory(now, key).loaded = Some(now);
+    }
+
+    /// A put has ended at loaded nodes.
+    pub(crate) fn note_crowd(&mut self, now: Instant, key: &Key) {
+        self.memory(now, key).crowd = Some(now);
     }
 
     /// A get or a claim has found holders, the first of which ends after `ttl`. Remembered for hot
@@ -84,7 +97,7 @@ impl Hot {
         if self.keys.len() >= MAX_HOT_KEYS && !self.keys.contains_key(key) {
             self.keys.pop_first();
         }
-        let new = || Memory { noted: now, loaded: None, found: None, put: None };
+        let new = || Memory { noted: now, loaded: None, crowd: None, found: None, put: None };
         let memory = self.keys.entry(*key).or_insert_with(new);
         memory.noted = now;
         memory

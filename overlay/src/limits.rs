@@ -93,6 +93,9 @@ pub const MAX_ATTEMPTS: u8 = 2;
 /// Times that a claim is sent: whoever gives the root up wrongly may claim what another has claimed
 /// there. At 2 % loss that is one claim in 400,000.
 pub const CLAIM_ATTEMPTS: u8 = 4;
+/// Times that a way into the network is tried before the next: the only seed may be far and slow, and
+/// a late answer still counts.
+pub const JOIN_ATTEMPTS: u8 = 4;
 
 /// Neighbours in the directory, all kept alive: a ping each 13 s to 64 is 5 small datagrams a
 /// second.
@@ -118,7 +121,7 @@ pub const MAX_REMEMBERED: usize = 64;
 pub const MAX_SEEDS: usize = 32;
 /// Remembered contacts tried in one round of joining.
 pub const JOIN_BATCH: usize = 16;
-/// Wait after the first round of joining: more than a request takes to fail.
+/// Wait after the first round of joining: more than most requests take to fail.
 pub const MIN_JOIN_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait between rounds: a network that comes back is found within half a minute.
 pub const MAX_JOIN_WAIT: Duration = Duration::from_secs(30);
@@ -141,6 +144,9 @@ pub const BETA_PER_MINUTE: usize = 12;
 /// at the root to beta * ceil(log2 n) if one node in each of log2 n places leads there; ids are not
 /// so even, and up to twice as many do.
 pub const PASSES_PER_MINUTE: usize = 5;
+/// Nodes that must say that they are loaded for a put to end before the key: with one liar in five,
+/// 1 % of those that meet one end there.
+pub const LOADED_WITNESSES: usize = 3;
 /// Keys whose requests are counted, some 2 MB at the most; further ones are not seen to be hot.
 pub const MAX_COUNTED_KEYS: usize = 8_192;
 /// Keys whose last answer is remembered.

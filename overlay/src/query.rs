@@ -216,9 +216,9 @@ impl Query {
         // Who says that it is full shows with what; else it is tried all the same.
         let is_full = nodes.full && nodes.values.len() >= MAX_VALUES_PER_KEY;
         self.met(nodes.values, hop);
-        if nodes.loaded && is_storing {
-            self.lookup.stop();
-            if is_full {
+        if is_storing {
+            self.lookup.weigh(from, nodes.loaded);
+            if nodes.loaded && is_full {
                 self.closed.insert(*from);
             }
         }

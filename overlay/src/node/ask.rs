@@ -9,8 +9,8 @@ use crate::contact::{Contact, Identity};
 use crate::id::Key;
 use crate::level::Level;
 use crate::limits::{
-    BUCKET, CLAIM_ATTEMPTS, FIRST_TIMEOUT, LEVEL_WIDTH, LOOKUP_WIDTH, MAX_ATTEMPTS, MAX_OUTBOX,
-    QUERY_TIME,
+    BUCKET, CLAIM_ATTEMPTS, FIRST_TIMEOUT, JOIN_ATTEMPTS, LEVEL_WIDTH, LOOKUP_WIDTH, MAX_ATTEMPTS,
+    MAX_OUTBOX, QUERY_TIME,
 };
 use crate::lookup::{Lookup, halfway};
 use crate::node::{Heard, Out, Overlay};
@@ -80,7 +80,10 @@ impl Overlay {
         if is_wide {
             from.extend(self.table.closest(level, &halfway(&key, &self.id), BUCKET));
         }
-        let lookup = Lookup::new(key, self.id, width, &from);
+        let mut lookup = Lookup::new(key, self.id, width, &from);
+        if self.hot.is_crowded(now, &key) {
+            lookup = lookup.in_a_crowd();
+        }
         (level, if is_wide { lookup.halving() } else { lookup })
     }
 
@@ -158,6 +161,9 @@ impl Overlay {
         if query.loaded {
             self.hot.note_loaded(now, key);
         }
+        if query.lookup.has_met_a_crowd() {
+            self.hot.note_crowd(now, key);
+        }
         match (&query.kind, outcome) {
             (_, Outcome::Found { pointers, .. } | Outcome::Held { pointers, .. })
                 if pointers.iter().any(|p| p.holder.identity != self.local.identity) =>
@@ -218,7 +224,11 @@ impl Overlay {
             request,
             Request::Find { want: Want::Claim(..), .. } | Request::Store { claim: true, .. }
         );
-        let most = if is_claim { CLAIM_ATTEMPTS } else { MAX_ATTEMPTS };
+        let most = match purpose {
+            Purpose::Join => JOIN_ATTEMPTS,
+            _ if is_claim => CLAIM_ATTEMPTS,
+            _ => MAX_ATTEMPTS,
+        };
         self.calls.open(now, number, timeout, Opening { to, contact, payload, purpose, most });
         true
     }
