@@ -241,7 +241,7 @@ impl Lookup {
     /// where the search goes on, or [`LOADED_WITNESSES`] agree.
     pub(crate) fn weigh(&mut self, id: &NodeId, loaded: bool) {
         let distance = id.distance(&self.target);
-        match (loaded, self.loaded) {
+        match (loaded && self.witnesses < usize::MAX, self.loaded) {
             (false, None) => {}
             (false, Some(_)) => {
                 self.at = distance;
@@ -279,7 +279,19 @@ impl Lookup {
         }
     }
 
-    /// Whether it ended at loaded nodes, and was right to.
+    /// It goes on after all, and believes nobody's load any more.
+    pub(crate) const fn doubt(&mut self) {
+        self.stopped = false;
+        self.loaded = None;
+        self.witnesses = usize::MAX;
+    }
+
+    /// This node itself is loaded.
+    pub(crate) const fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Whether it ended at loaded nodes.
     pub(crate) const fn has_met_a_crowd(&self) -> bool {
         self.stopped
     }

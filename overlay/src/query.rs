@@ -55,6 +55,8 @@ pub(crate) struct Query {
     /// Nodes that have been told again after they doubted our address.
     retold: BTreeSet<NodeId>,
     copies: usize,
+    /// Whether there is more than one node's word for a crowd at the present level.
+    is_crowd: bool,
     /// Nodes that took themselves for the nearest and granted a claim; true for a moment only.
     granted: BTreeMap<NodeId, bool>,
     /// Who of them is to be told that our address is proven.
@@ -106,6 +108,7 @@ impl Query {
             waiting: BTreeSet::new(),
             retold: BTreeSet::new(),
             copies: 0,
+            is_crowd: false,
             granted: BTreeMap::new(),
             confirm: None,
             outcome: None,
@@ -160,6 +163,7 @@ impl Query {
         let hop = self.lookup.answered().next().and_then(|c| self.lookup.hop(&c.id()));
         self.hops = self.hops.saturating_add(hop.unwrap_or(0));
         self.nearer_copies += std::mem::take(&mut self.copies);
+        self.is_crowd = false;
         (self.level, self.lookup) = (level, lookup);
         self.targets = None;
         self.waiting.clear();
@@ -216,7 +220,10 @@ impl Query {
         // Who says that it is full shows with what; else it is tried all the same.
         let is_full = nodes.full && nodes.values.len() >= MAX_VALUES_PER_KEY;
         self.met(nodes.values, hop);
-        if is_storing {
+        if is_storing && nodes.loaded && *from == self.local.id() {
+            self.lookup.stop();
+            self.is_crowd = true;
+        } else if is_storing {
             self.lookup.weigh(from, nodes.loaded);
             if nodes.loaded && is_full {
                 self.closed.insert(*from);
@@ -315,6 +322,12 @@ impl Query {
         self.targets = Some(targets.into());
     }
 
+    /// Whether a put was right to end at loaded nodes: this node is itself one, or a node took it or
+    /// showed what it has.
+    pub(crate) fn is_in_a_crowd(&self) -> bool {
+        self.lookup.has_met_a_crowd() && (self.is_crowd || !self.closed.is_empty())
+    }
+
     fn next_target(&mut self) -> Option<Contact> {
         self.targets.as_mut()?.pop_front()
     }
@@ -326,6 +339,12 @@ impl Query {
         {
             self.waiting.insert(to.id());
             return Action::Ask(to, self.store(pointer, ttl, false));
+        }
+        if self.waiting.is_empty() && self.lookup.has_met_a_crowd() && !self.is_in_a_crowd() {
+            // They called themselves loaded, took nothing and had nothing to show.
+            self.lookup.doubt();
+            self.targets = None;
+            return self.next();
         }
         match self.waiting.is_empty() {
             false => Action::Wait,
@@ -395,11 +414,17 @@ impl Query {
         match answer {
             Answer::Stored => {
                 self.copies += 1;
+                self.is_crowd |= *from != self.local.id();
                 if is_claim && self.outcome.is_none() {
                     self.outcome = Some(Outcome::Claimed);
                 }
             }
-            Answer::Held(values) => self.met(values, 0),
+            Answer::Held(values) => {
+                if values.len() >= MAX_VALUES_PER_KEY {
+                    self.closed.insert(*from);
+                }
+                self.met(values, 0);
+            }
             Answer::Refused(Refusal::Unproven) if self.retold.insert(*from) => {
                 let again = self.lookup.answered().find(|contact| contact.id() == *from);
                 if let (Some(contact), Some(targets)) = (again.copied(), &mut self.targets) {

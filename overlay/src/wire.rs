@@ -74,7 +74,7 @@ pub(crate) enum Answer {
     Nodes(Nodes),
     Stored,
     Refused(Refusal),
-    /// To a claim: others hold it.
+    /// To a claim: others hold it. To any store: these are all that have room.
     Held(Vec<Value>),
     /// To a find with a claim: it is the sender's, and these are the nearest others to the key. A
     /// provisional one ends soon, unless the sender stores it now that its address is proven.

@@ -80,7 +80,7 @@ impl Overlay {
                     Decision::Held(values) => Answer::Held(values),
                     Decision::Refused(refusal) => {
                         self.stats.stores_refused += 1;
-                        Answer::Refused(refusal)
+                        self.refused(now, &key, refusal)
                     }
                 }
             }
@@ -88,6 +88,14 @@ impl Overlay {
                 self.store.remove(&key, &sender.identity);
                 Answer::Withdrawn
             }
+        }
+    }
+
+    /// Who is full shows with what, so that it is believed.
+    fn refused(&self, now: Instant, key: &Key, refusal: Refusal) -> Answer {
+        match refusal {
+            Refusal::Full => Answer::Held(self.store.values(now, key)),
+            _ => Answer::Refused(refusal),
         }
     }
 

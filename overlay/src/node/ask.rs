@@ -161,7 +161,7 @@ impl Overlay {
         if query.loaded {
             self.hot.note_loaded(now, key);
         }
-        if query.lookup.has_met_a_crowd() {
+        if query.is_in_a_crowd() {
             self.hot.note_crowd(now, key);
         }
         match (&query.kind, outcome) {
