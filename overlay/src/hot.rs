@@ -85,6 +85,13 @@ impl Hot {
         self.memory(now, key).put = Some((Note::of(pointer), until, copies));
     }
 
+    /// The answer was of no use.
+    pub(crate) fn forget_found(&mut self, key: &Key) {
+        if let Some(memory) = self.keys.get_mut(key) {
+            memory.found = None;
+        }
+    }
+
     /// What was put is taken back.
     pub(crate) fn forget(&mut self, key: &Key) {
         self.keys.remove(key);
@@ -133,7 +140,7 @@ mod tests {
     fn only_hot_keys_live_on_old_answers() {
         let mut hot = Hot::default();
         let pointers = vec![pointer(State::Whole)];
-        let found = Outcome::Found { pointers, level: Level::GLOBAL, hops: 1 };
+        let found = Outcome::Found { pointers, level: Level::GLOBAL, hops: 1, by: None };
         let hour = Duration::from_secs(3_600);
         hot.note_found(at(0), &KEY, &found, hour);
         assert_eq!(hot.found(at(1), &KEY), None);

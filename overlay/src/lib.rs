@@ -7,6 +7,7 @@
 //! | `query` | one get, put, claim or withdrawal from start to outcome |
 //! | `lookup` | the iterative search for the nodes nearest to a key |
 //! | `table` | the routing table, and who in it is alive |
+//! | `except` | answers that led nowhere, so that a get goes on past them |
 //! | `store`, `load` | this node's part of the index: full, loaded, claimed |
 //! | `hot` | what this node remembers of the keys that it asks for in a crowd |
 //! | `clusters` | which clusters this node is in, by measured round trips |
@@ -66,6 +67,12 @@
 //!   large.
 //! - **The place in a bucket goes by an order of its own in each node**, not by age as in Kademlia:
 //!   else the first hundred nodes would be in all tables and take all requests.
+//! - **A get takes the first answer, and goes on where that fails.** Only who follows a pointer can
+//!   tell whether it is stale or invented, and waiting for a second answer would cost every get the
+//!   time that the nearest cluster saves. So a caller who was led nowhere asks again with
+//!   [`Overlay::get_except`], which believes neither those holders nor who named them.
+//! - **One node's word that it is loaded ends no put**: those a little farther from the key must say
+//!   so too, and one of them take the value or show four others.
 //! - **A node's own pointer counts for little**: a get names it only if nobody else has the key,
 //!   and a claim ignores it, so that a repeated claim is no conflict.
 //! - **A claim that finds nobody able to store is granted.** An index without room must not keep a
@@ -86,6 +93,7 @@ mod contact;
 mod directory;
 #[cfg(feature = "driver")]
 mod driver;
+mod except;
 #[cfg(feature = "driver")]
 mod handle;
 mod hot;
@@ -120,6 +128,7 @@ mod wire;
 
 pub use contact::{Contact, Identity, Services};
 pub use directory::{Directory, Neighbour};
+pub use except::Except;
 #[cfg(feature = "driver")]
 pub use handle::{Claim, Found, Handle, IndexError};
 pub use id::{Distance, Id, Key, NodeId};

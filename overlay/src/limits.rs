@@ -54,6 +54,10 @@ pub const MAX_CLOSER: usize = BUCKET;
 /// datagram.
 pub const MAX_VALUES_PER_KEY: usize = 4;
 
+/// Holders, and nodes that named them, that a repeated get passes by: four answers of junk. One liar
+/// in five gives that many in a row to one get in six hundred.
+pub const MAX_EXCEPT: usize = 4 * MAX_VALUES_PER_KEY;
+
 /// Bits of the distance that one hop of a halving search takes off (b of Coral, NSDI 2004, section
 /// 4.2): more would make ways shorter, and the load at the root (2^b - 1) / b times as large.
 pub const HOP_BITS: usize = 1;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::contact::Contact;
+use crate::except::Except;
 use crate::id::NodeId;
 use crate::level::Level;
 use crate::limits::{COPIES, LEVEL_COPIES, MAX_VALUES_PER_KEY, MAX_WITHDRAWALS};
@@ -47,6 +48,8 @@ pub(crate) struct Query {
     local: Contact,
     /// Pointers of this node itself, met on the way: given only if nobody else has any.
     own: Vec<Pointer>,
+    /// What is no answer.
+    except: Except,
     /// Nodes that are full and loaded, which no put tries.
     closed: BTreeSet<NodeId>,
     /// The nodes to store at or to withdraw from, nearest first, once the way there is known.
@@ -103,6 +106,7 @@ impl Query {
             nearer_copies: 0,
             local,
             own: Vec::new(),
+            except: Except::NONE,
             closed: BTreeSet::new(),
             targets: None,
             waiting: BTreeSet::new(),
@@ -115,6 +119,11 @@ impl Query {
             lasts: Duration::ZERO,
             loaded: false,
         }
+    }
+
+    /// Lets a get go on past these answers.
+    pub(crate) fn pass_by(&mut self, except: Except) {
+        self.except = except;
     }
 
     /// Lets a claim ask these members of nearer clusters too. Only the nearest is waited for: what the
@@ -179,7 +188,7 @@ impl Query {
     pub(crate) fn on_answer(&mut self, from: &NodeId, answer: Answer) {
         if let Some(level) = self.peeking.remove(from) {
             if let Answer::Nodes(nodes) = answer {
-                self.met_at(level, nodes.values, 1);
+                self.met_at(from, level, nodes.values, 1);
                 return;
             }
             if matches!(answer, Answer::Refused(_)) {
@@ -192,7 +201,7 @@ impl Query {
             Answer::Held(values) => {
                 let hop = self.lookup.hop(from).unwrap_or(0);
                 self.lookup.on_answer(from, &[]);
-                self.met(values, hop);
+                self.met(from, values, hop);
             }
             Answer::Claimed { nearest, provisional } if matches!(self.kind, Kind::Claim(..)) => {
                 if self.lookup.on_answer(from, &nearest) && self.outcome.is_none() {
@@ -219,7 +228,7 @@ impl Query {
         }
         // Who says that it is full shows with what; else it is tried all the same.
         let is_full = nodes.full && nodes.values.len() >= MAX_VALUES_PER_KEY;
-        self.met(nodes.values, hop);
+        self.met(from, nodes.values, hop);
         if is_storing && nodes.loaded && *from == self.local.id() {
             self.lookup.stop();
             self.is_crowd = true;
@@ -271,11 +280,15 @@ impl Query {
     }
 
     /// Values were met, here (hop 0) or at another node.
-    pub(crate) fn met(&mut self, values: Vec<Value>, hop: u8) {
-        self.met_at(self.level, values, hop.saturating_add(self.hops));
+    fn met(&mut self, from: &NodeId, values: Vec<Value>, hop: u8) {
+        self.met_at(from, self.level, values, hop.saturating_add(self.hops));
     }
 
-    fn met_at(&mut self, level: Level, values: Vec<Value>, hop: u8) {
+    fn met_at(&mut self, from: &NodeId, level: Level, mut values: Vec<Value>, hop: u8) {
+        let is_doubted = self.except.is_doubted(from);
+        let useless = |v: &Value| is_doubted || self.except.is_useless(&v.pointer.holder.identity);
+        values.retain(|value| !useless(value));
+        let by = Some(*from);
         if self.outcome.is_none() {
             self.lasts = values.iter().map(|value| value.ttl).min().unwrap_or_default();
         }
@@ -286,12 +299,12 @@ impl Query {
         match self.kind {
             _ if self.outcome.is_some() => {}
             Kind::Get if !pointers.is_empty() => {
-                self.outcome = Some(Outcome::Found { pointers, level, hops: hop });
+                self.outcome = Some(Outcome::Found { pointers, level, hops: hop, by });
             }
             Kind::Get if self.own.is_empty() => self.own = own,
             Kind::Claim(..) if !pointers.is_empty() => {
                 pointers.dedup();
-                self.outcome = Some(Outcome::Held { pointers, level });
+                self.outcome = Some(Outcome::Held { pointers, level, by });
             }
             _ => {}
         }
@@ -312,7 +325,8 @@ impl Query {
     fn turn(&mut self) {
         if self.kind == Kind::Get {
             let pointers = std::mem::take(&mut self.own);
-            self.outcome = Some(Outcome::Found { pointers, level: Level::GLOBAL, hops: 0 });
+            let (level, hops, by) = (Level::GLOBAL, 0, None);
+            self.outcome = Some(Outcome::Found { pointers, level, hops, by });
             return;
         }
         let target = self.lookup.target();
@@ -423,7 +437,7 @@ impl Query {
                 if values.len() >= MAX_VALUES_PER_KEY {
                     self.closed.insert(*from);
                 }
-                self.met(values, 0);
+                self.met(from, values, 0);
             }
             Answer::Refused(Refusal::Unproven) if self.retold.insert(*from) => {
                 let again = self.lookup.answered().find(|contact| contact.id() == *from);
@@ -507,6 +521,10 @@ mod tests {
         Answer::Nodes(Nodes::default())
     }
 
+    fn held(last: u8, level: Level, by: &Contact) -> Outcome {
+        Outcome::Held { pointers: vec![pointer(last)], level, by: Some(by.id()) }
+    }
+
     fn is_find(request: &Request) -> bool {
         matches!(request, Request::Find { .. })
     }
@@ -585,7 +603,7 @@ mod tests {
         check(Some(grant()), Some(Outcome::Claimed));
         check(None, Some(Outcome::Claimed));
         let values = vec![Value { pointer: pointer(8), ttl: TTL }];
-        let held = Outcome::Held { pointers: vec![pointer(8)], level: Level::GLOBAL };
+        let held = held(8, Level::GLOBAL, &nearest[0]);
         let nodes = Nodes { values, ..Nodes::default() };
         check(Some(Answer::Nodes(nodes)), Some(held));
     }
@@ -607,7 +625,7 @@ mod tests {
         let values = vec![Value { pointer: pointer(9), ttl: TTL }];
         let nodes = Nodes { values, ..Nodes::default() };
         claim.on_answer(&contact(21).id(), Answer::Nodes(nodes));
-        let held = Outcome::Held { pointers: vec![pointer(9)], level: Level(1) };
+        let held = held(9, Level(1), &contact(21));
         assert!(matches!(claim.next(), Action::End(Some(outcome)) if outcome == held));
     }
 
@@ -630,8 +648,7 @@ mod tests {
         let (told, outcome) = run(query(Kind::Claim(pointer(1), TTL)), |_, request| {
             if is_find(request) { empty() } else { Answer::Held(vec![value]) }
         });
-        let pointers = vec![pointer(9)];
-        assert_eq!(outcome, Outcome::Held { pointers, level: Level::GLOBAL });
+        assert_eq!(outcome, held(9, Level::GLOBAL, &told[0]));
         assert_eq!(told.len(), 1);
     }
 
@@ -650,6 +667,36 @@ mod tests {
         check(&[], &[]);
         check(&[1], &[1]);
         check(&[1, 1, 1, 9, 1], &[9]);
+    }
+
+    #[test]
+    fn a_get_goes_on_past_answers_that_led_nowhere() {
+        let value = |by| Value { pointer: pointer(by), ttl: TTL };
+        let answer = |to: &Contact, _: &Request| {
+            let values = match to.identity.0[0] {
+                2 => vec![value(66), value(67)],
+                3 => vec![value(68)],
+                4 => vec![value(66), value(9)],
+                _ => Vec::new(),
+            };
+            Answer::Nodes(Nodes { values, ..Nodes::default() })
+        };
+        let (mut except, mut shown) = (Except::default(), Vec::new());
+        for _ in 0..4 {
+            let mut get = query(Kind::Get);
+            get.except = except.clone();
+            let Outcome::Found { pointers, by, .. } = run(get, answer).1 else { panic!() };
+            shown.extend(pointers.iter().map(|pointer| pointer.holder.identity.0[0]));
+            except.add(&pointers, by);
+        }
+        shown.sort_unstable();
+        shown.dedup();
+        assert_eq!(shown, [9, 66, 67, 68], "each once, and then none");
+        let junk = Except { holders: Vec::new(), givers: vec![contact(2).id()] };
+        let mut get = query(Kind::Get);
+        get.except = junk;
+        get.on_answer(&contact(2).id(), answer(&contact(2), &get.find()));
+        assert!(get.outcome.is_none(), "whoever has misled is not believed about others");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use rand_core::Rng;
 
 use crate::calls::{Call, Opening, Purpose};
 use crate::contact::{Contact, Identity};
+use crate::except::Except;
 use crate::id::Key;
 use crate::level::Level;
 use crate::limits::{
@@ -20,8 +21,25 @@ use crate::time::Instant;
 use crate::wire::{Answer, Body, Message, Refusal, Request, Want};
 
 impl Overlay {
-    /// Starts a query from the nearest known contacts and `more`, at the nearest level of `level`
-    /// and wider ones at which anybody is known.
+    /// Starts a query of the application at the nearest level, a claim at the global one.
+    pub(super) fn ask(&mut self, now: Instant, key: Key, kind: Kind, except: Except) -> QueryId {
+        let is_claim = matches!(kind, Kind::Claim(..));
+        let from = if is_claim { Level::GLOBAL } else { self.clusters.nearest() };
+        let (level, lookup) = self.search(now, key, &kind, from, LOOKUP_WIDTH);
+        let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME);
+        query.pass_by(except);
+        if is_claim {
+            query.peek(self.members(&key));
+        }
+        // This node is the first on the way.
+        if let Some(nodes) = self.first_step(now, &key, &kind) {
+            query.on_answer(&self.id, Answer::Nodes(nodes));
+        }
+        self.begin(now, query)
+    }
+
+    /// Starts a lookup of upkeep from the nearest known contacts and `more`, at the nearest level of
+    /// `level` and wider ones at which anybody is known.
     pub(super) fn start(
         &mut self,
         now: Instant,
@@ -31,19 +49,14 @@ impl Overlay {
         width: usize,
         more: &[Contact],
     ) -> QueryId {
-        self.started += 1;
-        let id = QueryId(self.started);
-        let is_claim = matches!(kind, Kind::Claim(..));
-        let peeks = if is_claim { self.members(&key) } else { Vec::new() };
-        let level = if is_claim { Level::GLOBAL } else { level };
         let (level, mut lookup) = self.search(now, key, &kind, level, width);
         lookup.extend(more);
-        let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME);
-        query.peek(peeks);
-        // This node is the first on the way.
-        if let Some(nodes) = self.first_step(now, &key, &kind) {
-            query.on_answer(&self.id, Answer::Nodes(nodes));
-        }
+        self.begin(now, Query::new(kind, self.local, level, lookup, now + QUERY_TIME))
+    }
+
+    fn begin(&mut self, now: Instant, query: Query) -> QueryId {
+        self.started += 1;
+        let id = QueryId(self.started);
         self.queries.insert(id, query);
         self.advance(now, id);
         id
@@ -181,16 +194,18 @@ impl Overlay {
     /// The outcome of a query that would only repeat an earlier one.
     pub(super) fn recalled(&self, now: Instant, key: &Key, kind: &Kind) -> Option<Outcome> {
         let found = || match self.hot.found(now, key)? {
-            Outcome::Found { pointers, level, .. } | Outcome::Held { pointers, level } => {
-                Some((pointers, level))
+            Outcome::Found { pointers, level, by, .. } | Outcome::Held { pointers, level, by } => {
+                Some((pointers, level, by))
             }
             _ => None,
         };
         match kind {
             Kind::Get => {
-                found().map(|(pointers, level)| Outcome::Found { pointers, level, hops: 0 })
+                found().map(|(pointers, level, by)| Outcome::Found { pointers, level, hops: 0, by })
             }
-            Kind::Claim(..) => found().map(|(pointers, level)| Outcome::Held { pointers, level }),
+            Kind::Claim(..) => {
+                found().map(|(pointers, level, by)| Outcome::Held { pointers, level, by })
+            }
             Kind::Put(pointer, _) => {
                 self.hot.repeats(now, key, pointer).map(|copies| Outcome::Stored { copies })
             }
