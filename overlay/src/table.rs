@@ -99,6 +99,11 @@ impl Table {
         bucket.entries.iter().find(|entry| entry.id == *id)
     }
 
+    /// Whether it has a place, but did not answer last.
+    pub(crate) fn is_failing(&self, id: &NodeId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.failures > 0)
+    }
+
     fn entry_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
         let index = self.index(id);
         let bucket = self.buckets.get_mut(&index)?;

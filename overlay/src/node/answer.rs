@@ -13,7 +13,7 @@ use crate::query::Kind;
 use crate::store::Decision;
 use crate::table::shares;
 use crate::time::Instant;
-use crate::wire::{Answer, Body, Message, Nodes, Note, Refusal, Request, Want};
+use crate::wire::{Answer, Body, Message, Nodes, Note, Refusal, Request, Value, Want};
 
 impl Overlay {
     pub(super) fn on_request(&mut self, now: Instant, from: Heard, number: u64, request: &Request) {
@@ -116,6 +116,7 @@ impl Overlay {
             Answer::Nodes(nodes) => {
                 nodes.closer.retain(|contact| admissible(contact, local));
                 nodes.values.retain(|value| admissible(&value.pointer.holder, local));
+                self.prefer_the_living(&mut nodes.values);
             }
             Answer::Claimed { nearest, .. } => {
                 nearest.retain(|contact| admissible(contact, local));
@@ -124,6 +125,18 @@ impl Overlay {
                 values.retain(|value| admissible(&value.pointer.holder, local));
             }
             _ => {}
+        }
+    }
+
+    /// Leaves out holders that do not answer this node, unless there are no others: they may be
+    /// away from here alone, but are more often dead.
+    fn prefer_the_living(&self, values: &mut Vec<Value>) {
+        let is_lost = |value: &Value| {
+            let holder = &value.pointer.holder;
+            self.table.is_failing(&holder.id()) || self.upkeep.has_lost(holder)
+        };
+        if values.len() > 1 && !values.iter().all(is_lost) {
+            values.retain(|value| !is_lost(value));
         }
     }
 
@@ -184,7 +197,9 @@ impl Overlay {
             Want::Values | Want::Claim(..) => {
                 let is_own = sender.identity == self.local.identity;
                 let loaded = !is_own && self.store.is_loaded_by_get(now, key);
-                Nodes { values: self.store.values(now, key), loaded, ..Nodes::default() }
+                let mut values = self.store.values(now, key);
+                self.prefer_the_living(&mut values);
+                Nodes { values, loaded, ..Nodes::default() }
             }
             Want::Room(ttl) => {
                 let room = self.store.room(now, key, &sender.identity, ttl);

@@ -77,6 +77,11 @@ impl Upkeep {
         self.remembered.iter().rev()
     }
 
+    /// Whether it once was good and then was lost.
+    pub(super) fn has_lost(&self, contact: &Contact) -> bool {
+        self.remembered.contains(contact)
+    }
+
     pub(super) fn forget_seed(&mut self, addr: SocketAddr) {
         self.seeds.retain(|seed| *seed != addr);
     }
