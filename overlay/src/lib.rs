@@ -8,7 +8,7 @@
 //! | `lookup` | the iterative search for the nodes nearest to a key |
 //! | `table` | the routing table, and who in it is alive |
 //! | `except` | answers that led nowhere, so that a get goes on past them |
-//! | `store`, `load` | this node's part of the index: full, loaded, claimed |
+//! | `store`, `load`, `sources` | this node's part of the index: full, loaded, claimed; from whom |
 //! | `hot` | what this node remembers of the keys that it asks for in a crowd |
 //! | `clusters` | which clusters this node is in, by measured round trips |
 //! | `calls`, `rtt` | requests in flight, and how long to wait for their answers |
@@ -116,6 +116,7 @@ mod rtt;
 mod saved;
 #[cfg(feature = "driver")]
 mod seeds;
+mod sources;
 #[cfg(feature = "driver")]
 mod start;
 mod stats;

@@ -169,10 +169,11 @@ pub const MAX_PROVISIONAL: usize = 256;
 /// Nodes that store a put: with one in ten gone, one key in a thousand is lost until it is put
 /// again.
 pub const COPIES: usize = 3;
-/// Values stored for the network: some 20 MB of a 512 MB machine.
+/// Values stored for the network: some 25 MB of a 512 MB machine.
 pub const MAX_VALUES: usize = 65_536;
-/// Values of one holder: one neighbour cannot fill the index.
-pub const MAX_VALUES_PER_HOLDER: usize = MAX_VALUES / 4;
+/// Values whose holders are in one neighbourhood: it cannot fill the index, however many identities
+/// it draws.
+pub const MAX_VALUES_PER_SOURCE: usize = MAX_VALUES / 4;
 /// Nodes that a withdrawal is sent to.
 pub const MAX_WITHDRAWALS: usize = BUCKET;
 

@@ -7,11 +7,12 @@ use crate::address::prefix;
 use crate::contact::{Contact, Identity};
 use crate::id::Key;
 use crate::limits::{
-    BETA_PER_MINUTE, MAX_PROVISIONAL, MAX_TTL, MAX_VALUES, MAX_VALUES_PER_HOLDER,
-    MAX_VALUES_PER_KEY, PASSES_PER_MINUTE, PROVISIONAL_TTL,
+    BETA_PER_MINUTE, MAX_PROVISIONAL, MAX_TTL, MAX_VALUES, MAX_VALUES_PER_KEY,
+    MAX_VALUES_PER_SOURCE, PASSES_PER_MINUTE, PROVISIONAL_TTL,
 };
 use crate::load::Load;
 use crate::pointer::Pointer;
+use crate::sources::{Source, Sources};
 use crate::time::Instant;
 use crate::wire::{Refusal, Value};
 
@@ -20,7 +21,7 @@ use crate::wire::{Refusal, Value};
 pub(crate) struct Store {
     shelves: BTreeMap<Key, Shelf>,
     expiries: BTreeSet<(Instant, Key, Identity)>,
-    holders: BTreeMap<Identity, usize>,
+    sources: Sources,
     /// Puts that passed, and gets, of late.
     puts: Load,
     gets: Load,
@@ -59,7 +60,7 @@ impl Default for Store {
         Self {
             shelves: BTreeMap::new(),
             expiries: BTreeSet::new(),
-            holders: BTreeMap::new(),
+            sources: Sources::default(),
             puts: Load::new(PASSES_PER_MINUTE),
             gets: Load::new(BETA_PER_MINUTE),
             provisional: VecDeque::new(),
@@ -106,7 +107,7 @@ impl Store {
         let (holder, ttl) = (pointer.holder.identity, ttl.min(MAX_TTL));
         self.expire(now);
         let Some(shelf) = self.shelves.get_mut(&key) else {
-            self.has_capacity(&holder)?;
+            self.make_room(&pointer.holder)?;
             self.insert(now, key, pointer, ttl);
             return Ok(());
         };
@@ -123,7 +124,7 @@ impl Store {
             let first = first.expect("a shelf with all its values has one").pointer.holder.identity;
             self.remove(&key, &first);
         }
-        self.has_capacity(&holder)?;
+        self.make_room(&pointer.holder)?;
         self.insert(now, key, pointer, ttl);
         Ok(())
     }
@@ -181,12 +182,8 @@ impl Store {
             self.shelves.remove(key);
         }
         self.expiries.remove(&(kept.expires, *key, *holder));
-        if let Some(count) = self.holders.get_mut(holder) {
-            *count -= 1;
-            if *count == 0 {
-                self.holders.remove(holder);
-            }
-        }
+        let source = Source::of(&kept.pointer.holder);
+        self.sources.remove(source, &(kept.expires, *key, *holder));
     }
 
     /// Drops what has outlived its time.
@@ -212,12 +209,23 @@ impl Store {
         self.expiries.len()
     }
 
-    fn has_capacity(&self, holder: &Identity) -> Result<(), Refusal> {
-        let own = self.holders.get(holder).copied().unwrap_or(0);
-        if self.len() < MAX_VALUES && own < MAX_VALUES_PER_HOLDER {
+    /// Makes room for one more value of this holder. When all is full, the source that has most gives
+    /// up the value that ends first, unless it is the holder's own, or no larger.
+    fn make_room(&mut self, holder: &Contact) -> Result<(), Refusal> {
+        let own = self.sources.count(&Source::of(holder));
+        if own >= MAX_VALUES_PER_SOURCE {
+            return Err(Refusal::Capacity);
+        }
+        if self.len() < MAX_VALUES {
             return Ok(());
         }
-        Err(Refusal::Capacity)
+        match self.sources.largest() {
+            Some((most, (_, key, identity))) if most > own + 1 => {
+                self.remove(&key, &identity);
+                Ok(())
+            }
+            _ => Err(Refusal::Capacity),
+        }
     }
 
     fn insert(&mut self, now: Instant, key: Key, pointer: Pointer, ttl: Duration) {
@@ -225,7 +233,7 @@ impl Store {
         let shelf = self.shelves.entry(key).or_insert(Shelf { values: Vec::new() });
         shelf.values.push(Kept { pointer, expires });
         self.expiries.insert((expires, key, holder));
-        *self.holders.entry(holder).or_default() += 1;
+        self.sources.insert(Source::of(&pointer.holder), (expires, key, holder));
     }
 }
 
@@ -334,7 +342,7 @@ mod tests {
         assert_eq!((store.keys(), store.len(), store.next_expiry()), (1, 1, Some(at(7_200))));
         store.expire(at(7_200));
         assert_eq!((store.keys(), store.len(), store.next_expiry()), (0, 0, None));
-        assert!(store.holders.is_empty());
+        assert_eq!(store.sources.len(), 0);
     }
 
     #[test]
@@ -377,13 +385,29 @@ mod tests {
     }
 
     #[test]
-    fn one_holder_cannot_fill_the_index() {
+    fn one_neighbourhood_cannot_fill_the_index_whatever_its_identities() {
         let mut store = Store::default();
         let key = |i: usize| Key::of_name(&i.to_be_bytes());
-        let taken = (0..MAX_VALUES_PER_HOLDER + 10)
-            .filter(|i| store.put(at(0), key(*i), pointer(1), secs(60)).is_ok());
-        assert_eq!(taken.count(), MAX_VALUES_PER_HOLDER);
+        let by = |net: u8, i: usize| {
+            let mut pointer = public([192, 0, net, 1 + i.to_be_bytes()[7] % 200]);
+            pointer.holder.identity.0[..8].copy_from_slice(&i.to_be_bytes());
+            pointer
+        };
+        let fill = |store: &mut Store, net: u8, from: usize| {
+            let keys = from..from + MAX_VALUES_PER_SOURCE + 10;
+            keys.filter(|i| store.put(at(0), key(*i), by(net, *i), secs(60)).is_ok()).count()
+        };
+        assert_eq!(fill(&mut store, 1, 0), MAX_VALUES_PER_SOURCE);
         assert_eq!(store.put(at(0), KEY, pointer(2), secs(60)), Ok(()));
+        for net in 2..=4 {
+            fill(&mut store, net, usize::from(net) << 32);
+        }
+        assert_eq!(store.len(), MAX_VALUES);
+        assert_eq!(store.put(at(0), key(usize::MAX), public([192, 0, 9, 9]), secs(60)), Ok(()));
+        assert_eq!(store.len(), MAX_VALUES, "one of the largest has made room");
+        let refused = store.put(at(0), key(usize::MAX), by(1, usize::MAX), secs(60));
+        assert!(refused.is_err());
+        assert_eq!(store.values(at(1), &KEY).len(), 1, "the small one is left alone");
     }
 
     proptest! {
@@ -402,7 +426,7 @@ mod tests {
                 }
                 let held: usize = store.shelves.values().map(|s| s.values.len()).sum();
                 prop_assert_eq!(held, store.len());
-                prop_assert_eq!(held, store.holders.values().sum::<usize>());
+                prop_assert_eq!(held, store.sources.len());
                 prop_assert!(store.shelves.values().all(|s| (1..=4).contains(&s.values.len())));
                 let mut unique = holders(&store, at(now));
                 unique.dedup();
