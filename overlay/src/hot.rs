@@ -81,7 +81,8 @@ impl Hot {
         ttl: Duration,
         copies: u8,
     ) {
-        let until = now + REPEAT_AFTER.min(ttl / 2);
+        // A renewal is due at half of its time, counted from when the put began.
+        let until = now + REPEAT_AFTER.min(ttl / 4);
         self.memory(now, key).put = Some((Note::of(pointer), until, copies));
     }
 
@@ -159,9 +160,9 @@ mod tests {
     fn only_the_same_put_is_a_repeat() {
         let mut hot = Hot::default();
         hot.note_put(at(0), &KEY, &pointer(State::Receiving), Duration::from_secs(20), 3);
-        assert_eq!(hot.repeats(at(9), &KEY, &pointer(State::Receiving)), Some(3));
-        assert_eq!(hot.repeats(at(9), &KEY, &pointer(State::Whole)), None);
-        assert_eq!(hot.repeats(at(10), &KEY, &pointer(State::Receiving)), None, "it is a renewal");
+        assert_eq!(hot.repeats(at(4), &KEY, &pointer(State::Receiving)), Some(3));
+        assert_eq!(hot.repeats(at(4), &KEY, &pointer(State::Whole)), None);
+        assert_eq!(hot.repeats(at(5), &KEY, &pointer(State::Receiving)), None, "it is a renewal");
         hot.note_put(at(10), &KEY, &pointer(State::Whole), Duration::from_secs(3_600), 1);
         assert_eq!(hot.repeats(at(41), &KEY, &pointer(State::Whole)), None);
         hot.forget(&KEY);

@@ -131,9 +131,11 @@ pub const MIN_JOIN_WAIT: Duration = Duration::from_secs(2);
 pub const MAX_JOIN_WAIT: Duration = Duration::from_secs(30);
 /// Between tries of a lost contact while joined, so that halves of a parted network meet again.
 pub const RECALL_EVERY: Duration = Duration::from_secs(60);
-/// Time among others after which a node trusts its table to tell it that nobody is nearer to a key:
-/// its first lookups have ended, and so have those of nodes that started with it.
-pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
+/// Time among others after which a node decides claims when it is met. Its first lookups have ended by
+/// then; and what is being fetched (Coral: 20 s, renewed each 10 s) has been put again since it came,
+/// so that it knows of claims that another has granted before. Until then a claimant hears the nodes
+/// around it first.
+pub const SETTLED_AFTER: Duration = Duration::from_secs(30);
 /// Between lookups that refresh a bucket of the table.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// Between such lookups in a node's first seconds; later a quarter of its age.

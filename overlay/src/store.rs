@@ -77,18 +77,23 @@ impl Store {
         values
     }
 
-    /// A put of `holder` passes by: whether there is room, and whether too many have passed.
+    /// A put of `holder` passes by: whether there is room, and whether too many have passed. What
+    /// this node itself puts does not count: it may renew as often as it must, but holds back where
+    /// others crowd.
     pub(crate) fn room(
         &mut self,
         now: Instant,
         key: &Key,
         holder: &Identity,
         ttl: Duration,
+        is_own: bool,
     ) -> Room {
         let ttl = ttl.min(MAX_TTL);
         let shelf = self.shelves.get(key);
         let full = shelf.is_some_and(|shelf| shelf.is_full(now, holder, ttl));
-        Room { full, loaded: !self.puts.passes(now, key) }
+        let passes =
+            if is_own { self.puts.would_pass(now, key) } else { self.puts.passes(now, key) };
+        Room { full, loaded: !passes }
     }
 
     /// A get passes by: whether too many have of late.
@@ -317,7 +322,7 @@ mod tests {
             assert_eq!(store.put(at(0), KEY, pointer(by), secs(3_600)), Ok(()));
         }
         assert_eq!(store.put(at(1), KEY, pointer(5), secs(3_600)), Err(Refusal::Full));
-        assert!(store.room(at(1), &KEY, &Identity([5; 32]), secs(3_600)).full);
+        assert!(store.room(at(1), &KEY, &Identity([5; 32]), secs(3_600), false).full);
         assert_eq!(store.put(at(1), KEY, pointer(2), secs(3_600)), Ok(()), "its own is replaced");
         assert_eq!(holders(&store, at(1)), [1, 2, 3, 4]);
     }
@@ -348,7 +353,7 @@ mod tests {
     #[test]
     fn loaded_by_puts_even_where_nothing_is_stored() {
         let mut store = Store::default();
-        let mut passes = |now| !store.room(now, &KEY, &Identity([9; 32]), secs(60)).loaded;
+        let mut passes = |now| !store.room(now, &KEY, &Identity([9; 32]), secs(60), false).loaded;
         assert_eq!((0..50).filter(|_| passes(at(0))).count(), PASSES_PER_MINUTE);
         assert_eq!((1..=60).filter(|second| passes(at(*second))).count(), 1, "a minute later");
     }

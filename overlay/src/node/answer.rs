@@ -202,7 +202,8 @@ impl Overlay {
                 Nodes { values, loaded, ..Nodes::default() }
             }
             Want::Room(ttl) => {
-                let room = self.store.room(now, key, &sender.identity, ttl);
+                let is_own = sender.identity == self.local.identity;
+                let room = self.store.room(now, key, &sender.identity, ttl, is_own);
                 let values = if room.full { self.store.values(now, key) } else { Vec::new() };
                 Nodes { values, full: room.full, loaded: room.loaded, ..Nodes::default() }
             }
