@@ -2,6 +2,9 @@
 //! 2004, section 3.2). Without I/O: [`Query::next`] says what to do, the `on_*` say what came of
 //! it.
 
+mod claim;
+mod put;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -9,7 +12,7 @@ use crate::contact::Contact;
 use crate::except::Except;
 use crate::id::NodeId;
 use crate::level::Level;
-use crate::limits::{COPIES, LEVEL_COPIES, MAX_VALUES_PER_KEY, MAX_WITHDRAWALS};
+use crate::limits::{LEVEL_COPIES, MAX_VALUES_PER_KEY, MAX_WITHDRAWALS};
 use crate::lookup::{Course, Lookup, Next};
 use crate::output::Outcome;
 use crate::pointer::Pointer;
@@ -240,24 +243,6 @@ impl Query {
         }
     }
 
-    /// Who has granted the claim and is the nearest as far as is known here. One who has not heard
-    /// of a nearer one is not believed: another claim may have met that one.
-    fn decider(&self) -> Option<NodeId> {
-        self.granted.keys().find(|id| self.lookup.is_nearest(id)).copied()
-    }
-
-    /// The node has decided for us; the nearest others get copies. It is told again if it was not
-    /// sure of our address: its answer has reached us there, so what we say now proves it.
-    fn claimed_at(&mut self, decider: &NodeId) {
-        let provisional = self.granted.get(decider).is_some_and(|provisional| *provisional);
-        let is_it = |contact: &&Contact| contact.id() == *decider;
-        self.confirm = self.lookup.answered().find(is_it).filter(|_| provisional).copied();
-        self.outcome = Some(Outcome::Claimed);
-        self.copies = 1;
-        let next = self.lookup.hopeful().filter(|contact| contact.id() != *decider);
-        self.targets = Some(next.take(COPIES - 1).copied().collect());
-    }
-
     pub(crate) fn on_delay(&mut self, from: &NodeId) {
         self.awaited = self.awaited.filter(|id| id != from);
         self.lookup.on_delay(from);
@@ -336,67 +321,8 @@ impl Query {
         self.targets = Some(targets.into());
     }
 
-    /// Whether a put was right to end at loaded nodes: this node is itself one, or a node took it or
-    /// showed what it has.
-    pub(crate) fn is_in_a_crowd(&self) -> bool {
-        self.lookup.has_met_a_crowd() && (self.is_crowd || !self.closed.is_empty())
-    }
-
     fn next_target(&mut self) -> Option<Contact> {
         self.targets.as_mut()?.pop_front()
-    }
-
-    /// Stores at the nearest [`COPIES`] that accept.
-    fn next_of_put(&mut self, pointer: &Pointer, ttl: Duration) -> Action {
-        if self.copies + self.waiting.len() < self.enough(COPIES)
-            && let Some(to) = self.next_target()
-        {
-            self.waiting.insert(to.id());
-            return Action::Ask(to, self.store(pointer, ttl, false));
-        }
-        if self.waiting.is_empty() && self.lookup.has_met_a_crowd() && !self.is_in_a_crowd() {
-            // They called themselves loaded, took nothing and had nothing to show.
-            self.lookup.doubt();
-            self.targets = None;
-            return self.next();
-        }
-        match self.waiting.is_empty() {
-            false => Action::Wait,
-            true if self.level != Level::GLOBAL => Action::Widen,
-            true => Action::End(Some(self.stored())),
-        }
-    }
-
-    /// One node decides: the nearest that can. Its word given, the next nearest get copies. Mostly
-    /// it has decided when the search met it; if none felt entitled to, the nearest that answered
-    /// is told to.
-    fn next_of_claim(&mut self, pointer: &Pointer, ttl: Duration) -> Action {
-        if let Some(to) = self.confirm.take() {
-            return Action::Tell(to, self.store(pointer, ttl, true));
-        }
-        match &self.outcome {
-            Some(Outcome::Claimed) if self.copies < COPIES => {
-                self.copies += 1;
-                match self.next_target() {
-                    Some(to) => Action::Tell(to, self.store(pointer, ttl, false)),
-                    None => Action::End(self.outcome.take()),
-                }
-            }
-            Some(_) => Action::End(self.outcome.take()),
-            None if !self.waiting.is_empty() => Action::Wait,
-            None => match self.next_target() {
-                Some(to) if self.granted.contains_key(&to.id()) => {
-                    self.claimed_at(&to.id());
-                    self.next_of_claim(pointer, ttl)
-                }
-                Some(to) => {
-                    self.waiting.insert(to.id());
-                    Action::Ask(to, self.store(pointer, ttl, true))
-                }
-                // An index without room must not keep a page from its reader.
-                None => Action::End(Some(Outcome::Claimed)),
-            },
-        }
     }
 
     fn next_of_withdrawal(&mut self) -> Action {
@@ -448,11 +374,6 @@ impl Query {
             _ => {}
         }
     }
-
-    fn stored(&self) -> Outcome {
-        let copies = self.copies + self.nearer_copies;
-        Outcome::Stored { copies: u8::try_from(copies).unwrap_or(u8::MAX) }
-    }
 }
 
 #[cfg(test)]
@@ -462,6 +383,7 @@ mod tests {
     use super::*;
     use crate::contact::{Identity, Services};
     use crate::id::Key;
+    use crate::limits::COPIES;
     use crate::pointer::State;
 
     const TTL: Duration = Duration::from_secs(60);

@@ -17,7 +17,7 @@ fn scene(seed: u64) -> (World, Key, Vec<usize>) {
     println!("seed {seed}");
     let mut world = World::new(Plan { nodes: NODES, seed, ..Plan::default() });
     world.run(60 * SECOND);
-    let key = measure::key("claims", usize::try_from(seed).unwrap());
+    let key = measure::key("claims", usize::try_from(seed).expect("it is small"));
     let mut nearest: Vec<_> = (0..NODES).collect();
     nearest.sort_by_key(|node| world.contact(*node).id().distance(&key));
     (world, key, nearest)
@@ -25,12 +25,14 @@ fn scene(seed: u64) -> (World, Key, Vec<usize>) {
 
 /// Lets these claim the key at once. Gives the winners, and the holders that the others were sent to.
 fn race(world: &mut World, key: Key, nodes: &[usize]) -> (Vec<usize>, Vec<usize>) {
-    let open: Vec<_> =
-        nodes.iter().map(|node| (*node, world.claim(*node, key, TTL).unwrap())).collect();
+    let open: Vec<_> = nodes
+        .iter()
+        .map(|node| (*node, world.claim(*node, key, TTL).expect("it has nothing in flight")))
+        .collect();
     world.settle();
     let (mut winners, mut holders) = (Vec::new(), Vec::new());
     for (node, query) in open {
-        match world.finished(node, query).unwrap().outcome {
+        match world.finished(node, query).expect("all have ended").outcome {
             Outcome::Claimed => winners.push(node),
             Outcome::Held { pointers, .. } => {
                 holders.extend(pointers.iter().filter_map(|p| world.at(p.holder.addr)));
