@@ -153,6 +153,9 @@ pub const PASSES_PER_MINUTE: usize = 5;
 /// Nodes that must say that they are loaded for a put to end before the key: with one liar in five,
 /// 1 % of those that meet one end there.
 pub const LOADED_WITNESSES: usize = 3;
+/// Time to live up to which a put is one of what is being fetched, renewed more often than a node
+/// may be passed.
+pub const BRIEF_TTL: Duration = Duration::from_secs(60);
 /// Keys whose requests are counted, some 2 MB at the most; further ones are not seen to be hot.
 pub const MAX_COUNTED_KEYS: usize = 8_192;
 /// Keys whose last answer is remembered.

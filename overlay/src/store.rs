@@ -7,7 +7,7 @@ use crate::address::prefix;
 use crate::contact::{Contact, Identity};
 use crate::id::Key;
 use crate::limits::{
-    BETA_PER_MINUTE, MAX_PROVISIONAL, MAX_TTL, MAX_VALUES, MAX_VALUES_PER_KEY,
+    BETA_PER_MINUTE, BRIEF_TTL, MAX_PROVISIONAL, MAX_TTL, MAX_VALUES, MAX_VALUES_PER_KEY,
     MAX_VALUES_PER_SOURCE, PASSES_PER_MINUTE, PROVISIONAL_TTL,
 };
 use crate::load::Load;
@@ -78,8 +78,8 @@ impl Store {
     }
 
     /// A put of `holder` passes by: whether there is room, and whether too many have passed. What
-    /// this node itself puts does not count: it may renew as often as it must, but holds back where
-    /// others crowd.
+    /// this node itself puts for [`BRIEF_TTL`] or less does not count: it may renew as often as it
+    /// must, but holds back where others crowd.
     pub(crate) fn room(
         &mut self,
         now: Instant,
@@ -91,8 +91,9 @@ impl Store {
         let ttl = ttl.min(MAX_TTL);
         let shelf = self.shelves.get(key);
         let full = shelf.is_some_and(|shelf| shelf.is_full(now, holder, ttl));
+        let is_renewal = is_own && ttl <= BRIEF_TTL;
         let passes =
-            if is_own { self.puts.would_pass(now, key) } else { self.puts.passes(now, key) };
+            if is_renewal { self.puts.would_pass(now, key) } else { self.puts.passes(now, key) };
         Room { full, loaded: !passes }
     }
 
