@@ -30,7 +30,7 @@ pub(crate) struct Call {
     /// When it was sent first.
     pub(crate) sent: Instant,
     pub(crate) attempts: u8,
-    most: u8,
+    pub(crate) most: u8,
     timeout: Duration,
     deadline: Instant,
 }
@@ -40,8 +40,10 @@ pub(crate) struct Call {
 pub(crate) enum Purpose {
     /// A step of a query.
     Query(QueryId),
-    /// Liveness; or a further copy, whose answer changes nothing.
+    /// Liveness.
     Upkeep,
+    /// A copy or a confirmation, for which nobody waits.
+    Tell,
     /// A way into the network.
     Join,
     /// Who is in a cluster nearby, or near in the id space.

@@ -80,7 +80,7 @@ pub fn told(plaintext: &[u8], lie: Lie, junk: &[Contact]) -> Option<Vec<u8>> {
     let Body::Answer(answer) = &mut message.body else { return None };
     let nodes = match (&mut *answer, lie) {
         (Answer::Nodes(nodes), _) => nodes,
-        (Answer::Stored | Answer::Held(_) | Answer::Claimed(_), Lie::Full) => {
+        (Answer::Stored | Answer::Held(_) | Answer::Claimed { .. }, Lie::Full) => {
             *answer = Answer::Refused(Refusal::Full);
             return Some(message.encode());
         }

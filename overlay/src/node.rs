@@ -19,9 +19,10 @@ use crate::calls::{Calls, Late};
 use crate::clusters::{Clusters, Memberships, Rings};
 use crate::contact::{Contact, Identity};
 use crate::directory::{Directory, Neighbour};
+use crate::except::Except;
 use crate::hot::Hot;
 use crate::id::{Key, NodeId};
-use crate::limits::{LOOKUP_WIDTH, MAX_QUERIES, MAX_REMEMBERED, MAX_TTL, VERIFIED_WITHIN};
+use crate::limits::{MAX_QUERIES, MAX_REMEMBERED, MAX_TTL, VERIFIED_WITHIN};
 use crate::output::{Busy, Event, Output, QueryId, Transmit};
 use crate::pointer::Pointer;
 use crate::query::{Kind, Query};
@@ -212,7 +213,16 @@ impl Overlay {
     /// # Errors
     /// [`Busy`] when too many queries are in flight; here and below.
     pub fn get(&mut self, now: Instant, key: Key) -> Result<QueryId, Busy> {
-        self.begin(now, key, Kind::Get)
+        self.admit(now, key, Kind::Get, Except::default())
+    }
+
+    /// The same after answers whose pointers have all led nowhere: the search passes them by.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn get_except(&mut self, now: Instant, key: Key, except: Except) -> Result<QueryId, Busy> {
+        self.hot.forget_found(&key);
+        self.admit(now, key, Kind::Get, except)
     }
 
     /// Says that this node has `key`, for `ttl` (two hours at most). The holder is always this
@@ -228,7 +238,7 @@ impl Overlay {
         ttl: Duration,
     ) -> Result<QueryId, Busy> {
         let pointer = Pointer { holder: self.local, ..pointer };
-        self.begin(now, key, Kind::Put(pointer, ttl.min(MAX_TTL)))
+        self.admit(now, key, Kind::Put(pointer, ttl.min(MAX_TTL)), Except::default())
     }
 
     /// A put that is decided at the closest node: claimed when nobody else holds the key, else
@@ -244,7 +254,7 @@ impl Overlay {
         ttl: Duration,
     ) -> Result<QueryId, Busy> {
         let pointer = Pointer { holder: self.local, ..pointer };
-        self.begin(now, key, Kind::Claim(pointer, ttl.min(MAX_TTL)))
+        self.admit(now, key, Kind::Claim(pointer, ttl.min(MAX_TTL)), Except::default())
     }
 
     /// Takes back what this node has put for `key`: best effort, the time to live does the rest.
@@ -252,7 +262,7 @@ impl Overlay {
     /// # Errors
     /// [`Busy`]
     pub fn withdraw(&mut self, now: Instant, key: Key) -> Result<QueryId, Busy> {
-        self.begin(now, key, Kind::Withdraw)
+        self.admit(now, key, Kind::Withdraw, Except::default())
     }
 
     /// Does what is due at `now`.
@@ -345,7 +355,13 @@ impl Overlay {
         [calls, query, expiry, self.upkeep.wake(), self.again.at].into_iter().flatten().min()
     }
 
-    fn begin(&mut self, now: Instant, key: Key, kind: Kind) -> Result<QueryId, Busy> {
+    fn admit(
+        &mut self,
+        now: Instant,
+        key: Key,
+        kind: Kind,
+        except: Except,
+    ) -> Result<QueryId, Busy> {
         self.assert_drained();
         let of_application = self.queries.values().filter(|q| q.kind != Kind::Refresh).count();
         if of_application >= MAX_QUERIES {
@@ -360,7 +376,7 @@ impl Overlay {
             self.end(now, query, None, Some(outcome));
             return Ok(query);
         }
-        let id = self.start(now, key, kind, self.clusters.nearest(), LOOKUP_WIDTH, &[]);
+        let id = self.ask(now, key, kind, except);
         self.publish();
         Ok(id)
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::contact::Identity;
-use crate::id::Key;
+use crate::id::{Key, NodeId};
 use crate::level::Level;
 use crate::pointer::Pointer;
 use crate::time::Instant;
@@ -67,6 +67,8 @@ pub enum Outcome {
         level: Level,
         /// How many nodes away they were found; 0 is this node's own store.
         hops: u8,
+        /// The node that named them, for [`crate::Except::add`]; none if nobody did.
+        by: Option<NodeId>,
     },
     /// Of a put.
     Stored {
@@ -81,6 +83,8 @@ pub enum Outcome {
         pointers: Vec<Pointer>,
         /// The level at which they were found.
         level: Level,
+        /// The node that named them.
+        by: Option<NodeId>,
     },
     /// Of a withdrawal.
     Withdrawn,

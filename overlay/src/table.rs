@@ -103,6 +103,11 @@ impl Table {
         self.place(id).ok().map(|at| &self.entries[at])
     }
 
+    /// Whether it has a place, but did not answer last.
+    pub(crate) fn is_failing(&self, id: &NodeId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.failures > 0)
+    }
+
     pub(crate) fn at_addr(&self, addr: SocketAddr) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.addr() == addr)
     }

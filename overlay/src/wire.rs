@@ -29,7 +29,7 @@ use crate::octets::{Reader, WireError, put_contact, put_note, put_sender};
 use crate::pointer::{Pointer, State};
 
 /// The version of this format; others are dropped.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// One datagram's worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,10 +83,14 @@ pub(crate) enum Answer {
     Nodes(Nodes),
     Stored,
     Refused(Refusal),
-    /// To a claim: others hold it.
+    /// To a claim: others hold it. To any store: these are all that have room.
     Held(Vec<Value>),
-    /// To a find with a claim: it is the sender's, and these are the nearest others to the key.
-    Claimed(Vec<Contact>),
+    /// To a find with a claim: it is the sender's, and these are the nearest others to the key. A
+    /// provisional one ends soon, unless the sender stores it now that its address is proven.
+    Claimed {
+        nearest: Vec<Contact>,
+        provisional: bool,
+    },
     Withdrawn,
     /// To a message to the whole network.
     Received,
@@ -219,7 +223,7 @@ const fn kind(body: &Body) -> u8 {
         Body::Answer(Answer::Refused(_)) => REFUSED,
         Body::Answer(Answer::Held(_)) => HELD,
         Body::Answer(Answer::Withdrawn) => WITHDRAWN,
-        Body::Answer(Answer::Claimed(_)) => CLAIMED,
+        Body::Answer(Answer::Claimed { .. }) => CLAIMED,
     }
 }
 
@@ -290,7 +294,10 @@ fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
             put_values(out, &nodes.values);
             put_contacts(out, &nodes.closer);
         }
-        Answer::Claimed(contacts) => put_contacts(out, contacts),
+        Answer::Claimed { nearest, provisional } => {
+            out.push(u8::from(*provisional));
+            put_contacts(out, nearest);
+        }
     }
 }
 
@@ -374,7 +381,10 @@ fn body(r: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
         })),
         HELD => Body::Answer(Answer::Held(values(r)?)),
         WITHDRAWN => Body::Answer(Answer::Withdrawn),
-        CLAIMED => Body::Answer(Answer::Claimed(contacts(r)?)),
+        CLAIMED => {
+            let (provisional, nearest) = (r.flag()?, contacts(r)?);
+            Body::Answer(Answer::Claimed { nearest, provisional })
+        }
         _ => return Err(WireError),
     })
 }
@@ -487,7 +497,9 @@ mod tests {
             Just(Body::Answer(Answer::Refused(Refusal::Unproven))),
             vec(value(), 0..=4).prop_map(|values| Body::Answer(Answer::Held(values))),
             Just(Body::Answer(Answer::Withdrawn)),
-            vec(contact(), 0..=8).prop_map(|contacts| Body::Answer(Answer::Claimed(contacts))),
+            (vec(contact(), 0..=8), any::<bool>()).prop_map(|(nearest, provisional)| {
+                Body::Answer(Answer::Claimed { nearest, provisional })
+            }),
         ]
     }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use coralline_overlay::{
-    Busy, Contact, Instant, Key, Outcome, Overlay, Pointer, QueryId, Settings, State,
+    Busy, Contact, Except, Instant, Key, Outcome, Overlay, Pointer, QueryId, Settings, State,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -209,6 +209,14 @@ impl World {
     /// [`Busy`], here and below, when that node has too many queries in flight.
     pub fn get(&mut self, node: usize, key: Key) -> Result<QueryId, Busy> {
         self.query(node, key, |core, now, _| core.get(now, key))
+    }
+
+    /// Starts a get past answers that led nowhere.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn get_except(&mut self, node: usize, key: Key, except: Except) -> Result<QueryId, Busy> {
+        self.query(node, key, |core, now, _| core.get_except(now, key, except))
     }
 
     /// Starts a put of a pointer to that node.

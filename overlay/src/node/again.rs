@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::except::Except;
 use crate::id::Key;
-use crate::limits::{AGAIN_AFTER, AGAIN_WITHIN, LOOKUP_WIDTH, MAX_AGAIN, YOUNG_FOR};
+use crate::limits::{AGAIN_AFTER, AGAIN_WITHIN, MAX_AGAIN, YOUNG_FOR};
 use crate::node::Overlay;
 use crate::output::QueryId;
 use crate::pointer::Pointer;
@@ -59,7 +60,7 @@ impl Overlay {
         if let Some((key, (pointer, until))) = next.filter(|(_, (_, until))| *until > now) {
             let kind = Kind::Put(pointer, until.since(now));
             self.again.running.insert(QueryId(self.started + 1));
-            self.start(now, key, kind, self.clusters.nearest(), LOOKUP_WIDTH, &[]);
+            self.ask(now, key, kind, Except::default());
         }
     }
 }

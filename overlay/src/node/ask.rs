@@ -6,22 +6,40 @@ use rand_core::Rng;
 
 use crate::calls::{Call, Opening, Purpose};
 use crate::contact::{Contact, Identity};
+use crate::except::Except;
 use crate::id::Key;
 use crate::level::Level;
 use crate::limits::{
-    BUCKET, CLAIM_ATTEMPTS, FIRST_TIMEOUT, LEVEL_WIDTH, LOOKUP_WIDTH, MAX_ATTEMPTS, MAX_OUTBOX,
-    QUERY_TIME,
+    BUCKET, CLAIM_ATTEMPTS, FIRST_TIMEOUT, JOIN_ATTEMPTS, LEVEL_WIDTH, LOOKUP_WIDTH, MAX_ATTEMPTS,
+    MAX_OUTBOX, QUERY_TIME,
 };
 use crate::lookup::{Lookup, halfway};
 use crate::node::{Heard, Out, Overlay};
 use crate::output::{Event, Outcome, QueryId, Transmit};
 use crate::query::{Action, Kind, Query};
 use crate::time::Instant;
-use crate::wire::{Answer, Body, Message, Request, Want};
+use crate::wire::{Answer, Body, Message, Refusal, Request, Want};
 
 impl Overlay {
-    /// Starts a query from the nearest known contacts and `more`, at the nearest level of `level`
-    /// and wider ones at which anybody is known.
+    /// Starts a query of the application at the nearest level, a claim at the global one.
+    pub(super) fn ask(&mut self, now: Instant, key: Key, kind: Kind, except: Except) -> QueryId {
+        let is_claim = matches!(kind, Kind::Claim(..));
+        let from = if is_claim { Level::GLOBAL } else { self.clusters.nearest() };
+        let (level, lookup) = self.search(now, key, &kind, from, LOOKUP_WIDTH);
+        let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME);
+        query.pass_by(except);
+        if is_claim {
+            query.peek(self.members(&key));
+        }
+        // This node is the first on the way.
+        if let Some(nodes) = self.first_step(now, &key, &kind) {
+            query.on_answer(&self.id, Answer::Nodes(nodes));
+        }
+        self.begin(now, query)
+    }
+
+    /// Starts a lookup of upkeep from the nearest known contacts and `more`, at the nearest level of
+    /// `level` and wider ones at which anybody is known.
     pub(super) fn start(
         &mut self,
         now: Instant,
@@ -31,19 +49,14 @@ impl Overlay {
         width: usize,
         more: &[Contact],
     ) -> QueryId {
-        self.started += 1;
-        let id = QueryId(self.started);
-        let is_claim = matches!(kind, Kind::Claim(..));
-        let peeks = if is_claim { self.members(&key) } else { Vec::new() };
-        let level = if is_claim { Level::GLOBAL } else { level };
         let (level, mut lookup) = self.search(now, key, &kind, level, width);
         lookup.extend(more);
-        let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME);
-        query.peek(peeks);
-        // This node is the first on the way.
-        if let Some(nodes) = self.first_step(now, &key, &kind) {
-            query.on_answer(&self.id, Answer::Nodes(nodes));
-        }
+        self.begin(now, Query::new(kind, self.local, level, lookup, now + QUERY_TIME))
+    }
+
+    fn begin(&mut self, now: Instant, query: Query) -> QueryId {
+        self.started += 1;
+        let id = QueryId(self.started);
         self.queries.insert(id, Box::new(query));
         self.advance(now, id);
         id
@@ -80,7 +93,10 @@ impl Overlay {
         if is_wide {
             from.extend(self.table.closest(level, &halfway(&key, &self.id), BUCKET));
         }
-        let lookup = Lookup::new(key, self.id, width, &from);
+        let mut lookup = Lookup::new(key, self.id, width, &from);
+        if self.hot.is_crowded(now, &key) {
+            lookup = lookup.in_a_crowd();
+        }
         (level, if is_wide { lookup.halving() } else { lookup })
     }
 
@@ -119,7 +135,7 @@ impl Overlay {
                     let _ = self.serve(now, self.local, true, &request);
                 }
                 Action::Tell(to, request) => {
-                    self.call(now, to.addr, Some(to), &request, Purpose::Upkeep);
+                    self.call(now, to.addr, Some(to), &request, Purpose::Tell);
                 }
                 Action::End(outcome) => {
                     let query = self.queries.remove(&id);
@@ -161,6 +177,9 @@ impl Overlay {
         if query.loaded {
             self.hot.note_loaded(now, key);
         }
+        if query.is_in_a_crowd() {
+            self.hot.note_crowd(now, key);
+        }
         match (&query.kind, outcome) {
             (_, Outcome::Found { pointers, .. } | Outcome::Held { pointers, .. })
                 if pointers.iter().any(|p| p.holder.identity != self.local.identity) =>
@@ -178,16 +197,18 @@ impl Overlay {
     /// The outcome of a query that would only repeat an earlier one.
     pub(super) fn recalled(&self, now: Instant, key: &Key, kind: &Kind) -> Option<Outcome> {
         let found = || match self.hot.found(now, key)? {
-            Outcome::Found { pointers, level, .. } | Outcome::Held { pointers, level } => {
-                Some((pointers, level))
+            Outcome::Found { pointers, level, by, .. } | Outcome::Held { pointers, level, by } => {
+                Some((pointers, level, by))
             }
             _ => None,
         };
         match kind {
             Kind::Get => {
-                found().map(|(pointers, level)| Outcome::Found { pointers, level, hops: 0 })
+                found().map(|(pointers, level, by)| Outcome::Found { pointers, level, hops: 0, by })
             }
-            Kind::Claim(..) => found().map(|(pointers, level)| Outcome::Held { pointers, level }),
+            Kind::Claim(..) => {
+                found().map(|(pointers, level, by)| Outcome::Held { pointers, level, by })
+            }
             Kind::Put(pointer, _) => {
                 self.hot.repeats(now, key, pointer).map(|copies| Outcome::Stored { copies })
             }
@@ -204,8 +225,15 @@ impl Overlay {
         request: &Request,
         purpose: Purpose,
     ) -> bool {
-        let is_claim = matches!(request, Request::Find { want: Want::Claim(..), .. });
-        let most = if is_claim { CLAIM_ATTEMPTS } else { MAX_ATTEMPTS };
+        let is_claim = matches!(
+            request,
+            Request::Find { want: Want::Claim(..), .. } | Request::Store { claim: true, .. }
+        );
+        let most = match purpose {
+            Purpose::Join => JOIN_ATTEMPTS,
+            _ if is_claim => CLAIM_ATTEMPTS,
+            _ => MAX_ATTEMPTS,
+        };
         self.call_body(now, to, contact, Body::Request(*request), most, purpose)
     }
 
@@ -255,6 +283,14 @@ impl Overlay {
         }
     }
 
+    /// The node doubted our address; by its answer it knows better.
+    fn tell_again(&mut self, now: Instant, number: u64, call: Call) {
+        let Call { to, contact, payload, most, .. } = call;
+        self.send(to, contact.map(|c| c.identity), payload.clone());
+        let opening = Opening { to, contact, payload, purpose: Purpose::Upkeep, most };
+        self.calls.open(now, number, FIRST_TIMEOUT, opening);
+    }
+
     pub(super) fn on_failure(&mut self, now: Instant, call: &Call) {
         self.stats.calls_failed += 1;
         let Some(contact) = call.contact else { return };
@@ -283,7 +319,10 @@ impl Overlay {
         self.meet(now, &from, rtt);
         self.sift(&mut answer);
         match call.purpose {
-            Purpose::Upkeep => {}
+            Purpose::Tell if answer == Answer::Refused(Refusal::Unproven) => {
+                self.tell_again(now, number, call);
+            }
+            Purpose::Upkeep | Purpose::Tell => {}
             Purpose::Join => self.on_joined(now, sender, answer),
             Purpose::Explore => self.on_explored(now, answer),
             Purpose::Sample => self.on_sampled(now, answer),

@@ -83,6 +83,11 @@ impl Upkeep {
         self.remembered.iter().rev()
     }
 
+    /// Whether it once was good and then was lost.
+    pub(super) fn has_lost(&self, contact: &Contact) -> bool {
+        self.remembered.contains(contact)
+    }
+
     pub(super) fn forget_seed(&mut self, addr: SocketAddr) {
         self.seeds.retain(|seed| *seed != addr);
     }
@@ -262,7 +267,8 @@ impl Overlay {
         }
         if !self.upkeep.knows_nobody() {
             self.upkeep.join = Some(now + self.jittered(self.upkeep.join_wait));
-            if self.upkeep.batch < JOIN_BATCH {
+            // Once a round tries all of them, seeds alone included, the rounds become rarer.
+            if self.upkeep.batch < JOIN_BATCH.min(count) {
                 self.upkeep.batch = (self.upkeep.batch * 2).min(JOIN_BATCH);
             } else {
                 self.upkeep.join_wait = (self.upkeep.join_wait * 2).min(MAX_JOIN_WAIT);
