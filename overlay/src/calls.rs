@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::contact::{Contact, Identity};
+use crate::id::Key;
 use crate::limits::{MAX_CALLS, MAX_TIMEOUT, MAX_UPKEEP_CALLS};
 use crate::output::QueryId;
 use crate::time::Instant;
@@ -12,7 +13,8 @@ use crate::time::Instant;
 /// The requests in flight, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    open: BTreeMap<u64, Call>,
+    /// Boxed: a map keeps room for eleven even when it is empty.
+    open: BTreeMap<u64, Box<Call>>,
     deadlines: BTreeSet<(Instant, u64)>,
     upkeep: usize,
 }
@@ -28,7 +30,7 @@ pub(crate) struct Call {
     /// When it was sent first.
     pub(crate) sent: Instant,
     pub(crate) attempts: u8,
-    most: u8,
+    pub(crate) most: u8,
     timeout: Duration,
     deadline: Instant,
 }
@@ -38,12 +40,18 @@ pub(crate) struct Call {
 pub(crate) enum Purpose {
     /// A step of a query.
     Query(QueryId),
-    /// Liveness; or a further copy, whose answer changes nothing.
+    /// Liveness.
     Upkeep,
+    /// A copy or a confirmation, for which nobody waits.
+    Tell,
     /// A way into the network.
     Join,
-    /// Who is in a cluster nearby.
+    /// Who is in a cluster nearby, or near in the id space.
     Explore,
+    /// Who is in a bucket.
+    Sample,
+    /// A message to the whole network, for this bucket, and how many of it have been told.
+    Broadcast { message: Key, bucket: u8, tries: u8 },
 }
 
 /// What a deadline brought.
@@ -79,7 +87,7 @@ impl Calls {
         self.upkeep += usize::from(!matches!(purpose, Purpose::Query(_)));
         let (sent, attempts) = (now, 1);
         let call = Call { to, contact, payload, purpose, sent, attempts, most, timeout, deadline };
-        self.open.insert(number, call);
+        self.open.insert(number, Box::new(call));
     }
 
     /// Takes the request that this answer is to, if it comes from where the request went.
@@ -91,7 +99,7 @@ impl Calls {
     ) -> Option<Call> {
         let call = self.open.get(&number)?;
         let is_it = call.to == addr && call.contact.is_none_or(|c| c.identity == *identity);
-        if is_it { self.close(number) } else { None }
+        if is_it { self.close(number).map(|call| *call) } else { None }
     }
 
     /// The next request that is late at `now`.
@@ -102,12 +110,12 @@ impl Calls {
         }
         let call = self.open.get_mut(&number).expect("each deadline belongs to an open call");
         if call.attempts >= call.most {
-            return self.close(number).map(Late::Failed);
+            return self.close(number).map(|call| Late::Failed(*call));
         }
         call.attempts += 1;
         call.timeout = (call.timeout * 2).min(MAX_TIMEOUT);
         call.deadline = now + call.timeout;
-        let (deadline, repeat) = (call.deadline, call.clone());
+        let (deadline, repeat) = (call.deadline, Call::clone(call));
         self.deadlines.pop_first();
         self.deadlines.insert((deadline, number));
         Some(Late::Repeat(repeat))
@@ -116,14 +124,14 @@ impl Calls {
     /// Takes one of the requests to an address that cannot be reached.
     pub(crate) fn unreachable(&mut self, addr: SocketAddr) -> Option<Call> {
         let number = *self.open.iter().find(|(_, call)| call.to == addr)?.0;
-        self.close(number)
+        self.close(number).map(|call| *call)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    fn close(&mut self, number: u64) -> Option<Call> {
+    fn close(&mut self, number: u64) -> Option<Box<Call>> {
         let call = self.open.remove(&number)?;
         self.deadlines.remove(&(call.deadline, number));
         self.upkeep -= usize::from(!matches!(call.purpose, Purpose::Query(_)));

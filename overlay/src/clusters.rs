@@ -37,8 +37,9 @@ pub(crate) type Rings = [Ring; MAX_LEVELS];
 #[derive(Debug)]
 pub(crate) struct Clusters {
     own: Vec<Own>,
-    /// By level and number: what its members said last, and when.
-    claims: BTreeMap<(usize, ClusterId), (Ring, Instant)>,
+    /// What members of other clusters say, by level; the one heard of longest ago first. Sizes are
+    /// about the median of what they say.
+    claims: Vec<(u8, Ring)>,
 }
 
 #[derive(Debug)]
@@ -69,7 +70,7 @@ impl Clusters {
             bound: *bound,
             size: 1,
         });
-        Self { own: own.collect(), claims: BTreeMap::new() }
+        Self { own: own.collect(), claims: Vec::new() }
     }
 
     /// The nearest level.
@@ -98,19 +99,25 @@ impl Clusters {
     }
 
     /// A node has said this of its clusters.
-    pub(crate) fn heard(&mut self, now: Instant, rings: &Rings) {
+    pub(crate) fn heard(&mut self, rings: &Rings) {
         for (at, own) in self.own.iter().enumerate() {
             let ring = rings[at];
             if ring.id == 0 || ring.id == own.id {
                 continue;
             }
-            if self.claims.len() >= MAX_CLAIMS && !self.claims.contains_key(&(at, ring.id)) {
-                let oldest = self.claims.iter().min_by_key(|(_, (_, heard))| *heard);
-                let oldest = *oldest.expect("the bound is above zero").0;
-                self.claims.remove(&oldest);
+            let known = self.claims.iter().position(|claim| is_of(claim, at, ring.id));
+            let said = known.map_or(1, |known| self.claims[known].1.size);
+            if known.is_some() || self.claims.len() >= MAX_CLAIMS {
+                self.claims.remove(known.unwrap_or(0));
             }
-            self.claims.insert((at, ring.id), (ring, now));
+            let ring = Ring { size: toward(said, ring.size), ..ring };
+            self.claims.push((u8::try_from(at).expect("levels are few"), ring));
         }
+    }
+
+    /// What was said last of a cluster of others.
+    fn claim(&self, at: usize, id: ClusterId) -> Option<&Ring> {
+        self.claims.iter().find(|claim| is_of(claim, at, id)).map(|(_, ring)| ring)
     }
 
     /// Reconsiders all levels, given the clusters of each known node and the shortest round trip to
@@ -134,11 +141,11 @@ impl Clusters {
                 _ if here.is_lost() => draw().max(1),
                 _ => continue,
             };
-            let age = self.claims.get(&(at, next)).map_or(0, |(ring, _)| ring.age_s);
+            let age = self.claim(at, next).map_or(0, |ring| ring.age_s);
             let own = &mut self.own[at];
             (own.id, own.founded, own.age) = (next, now, Duration::from_secs(age.into()));
             own.size = 1;
-            self.claims.remove(&(at, next));
+            self.claims.retain(|claim| !is_of(claim, at, next));
             moved.push(Level(u8::try_from(at + 1).expect("levels are few")));
         }
         moved
@@ -163,7 +170,7 @@ impl Clusters {
     fn best(&self, at: usize, tallies: &BTreeMap<ClusterId, Tally>) -> Option<(ClusterId, f64)> {
         let others = tallies.iter().filter(|(id, _)| **id != self.own[at].id);
         let weigh = |(id, tally): (&ClusterId, &Tally)| {
-            let claimed = self.claims.get(&(at, *id)).map_or(1, |(ring, _)| ring.size).max(1);
+            let claimed = self.claim(at, *id).map_or(1, |ring| ring.size).max(1);
             let enough = tally.seen >= SAMPLES.min(claimed.into());
             let size = u32::from(claimed).min(tally.seen * TRUST_FACTOR).max(tally.seen);
             (enough && tally.percent() >= ACCEPT_PERCENT)
@@ -182,6 +189,17 @@ impl Clusters {
         let by_far = if is_mature { 1.0 } else { 0.5 };
         gain > by_far || (gain >= -by_far && !is_mature && other.0 < own.id)
     }
+}
+
+/// A step from what was believed of a size to what is claimed: a quarter at the most, so that many
+/// small steps come to rest near the median of all claims, however large the few forged ones are.
+fn toward(believed: u16, claimed: u16) -> u16 {
+    let step = believed / 4;
+    claimed.clamp(believed - step, believed.saturating_add(step + 1))
+}
+
+fn is_of(claim: &(u8, Ring), at: usize, id: ClusterId) -> bool {
+    usize::from(claim.0) == at && claim.1.id == id
 }
 
 impl Tally {
@@ -218,7 +236,7 @@ mod tests {
     fn claim(clusters: &mut Clusters, id: ClusterId, size: u16) {
         let mut rings = Rings::default();
         rings[0] = Ring { id, age_s: 9, size };
-        clusters.heard(at(0), &rings);
+        clusters.heard(&rings);
     }
 
     fn check(claims: &[(ClusterId, u16)], members: &[(ClusterId, u32)], expect: ClusterId) {
@@ -248,6 +266,16 @@ mod tests {
         let here: Vec<_> = (0..30).map(|_| (50, 10)).collect();
         check(&[(60, 60_000)], &[&here[..], &[(60, 10)]].concat(), 50);
         check(&[(60, 60_000)], &[&here[..], &[(60, 10); 3]].concat(), 50);
+    }
+
+    #[test]
+    fn one_liar_in_four_moves_a_size_by_little() {
+        let mut clusters = clusters();
+        for _ in 0..50 {
+            [20, 22, u16::MAX, 24].iter().for_each(|size| claim(&mut clusters, 60, *size));
+        }
+        let size = clusters.claim(0, 60).unwrap().size;
+        assert!((18..=30).contains(&size), "{size}");
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl Driver {
     fn begin(&mut self, Command { ask, reply }: Command) {
         let now = self.now();
         let query = match ask {
-            Ask::Get(key) => self.overlay.get(now, key),
+            Ask::Get(key, except) if except.is_empty() => self.overlay.get(now, key),
+            Ask::Get(key, except) => self.overlay.get_except(now, key, except),
             Ask::Put(key, pointer, ttl) => self.overlay.put(now, key, pointer, ttl),
             Ask::Claim(key, pointer, ttl) => self.overlay.claim(now, key, pointer, ttl),
             Ask::Withdraw(key) => self.overlay.withdraw(now, key),
@@ -140,6 +141,8 @@ impl Driver {
                     // Whoever asked may have gone.
                     self.waiting.remove(&query).map(|reply| reply.send(Ok(outcome)));
                 }
+                // Nobody here may send one yet, so none is passed on.
+                Output::Event(Event::Broadcast { .. }) => {}
                 Output::Event(Event::DirectoryChanged) => {
                     self.publish_directory(self.now());
                 }

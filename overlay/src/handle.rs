@@ -10,7 +10,8 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::contact::Contact;
 use crate::directory::Directory;
-use crate::id::Key;
+use crate::except::Except;
+use crate::id::{Key, NodeId};
 use crate::level::Level;
 use crate::limits::CALL_DEADLINE;
 use crate::output::Outcome;
@@ -36,6 +37,8 @@ pub struct Found {
     pub level: Level,
     /// How many nodes away they were found.
     pub hops: u8,
+    /// The node that named them, for [`Except::add`].
+    pub by: Option<NodeId>,
 }
 
 /// How a claim was decided.
@@ -80,9 +83,9 @@ pub(crate) struct Command {
 pub(crate) type Reply = oneshot::Sender<Result<Outcome, IndexError>>;
 
 /// What is asked of the core.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Ask {
-    Get(Key),
+    Get(Key, Except),
     Put(Key, Pointer, Duration),
     Claim(Key, Pointer, Duration),
     Withdraw(Key),
@@ -128,8 +131,16 @@ impl Handle {
     /// # Errors
     /// [`IndexError`], here and below.
     pub async fn get(&self, key: Key) -> Result<Found, IndexError> {
-        match self.call(Ask::Get(key)).await? {
-            Outcome::Found { pointers, level, hops } => Ok(Found { pointers, level, hops }),
+        self.get_except(key, Except::default()).await
+    }
+
+    /// The same after a get or a claim whose pointers have all led nowhere.
+    ///
+    /// # Errors
+    /// [`IndexError`]
+    pub async fn get_except(&self, key: Key, except: Except) -> Result<Found, IndexError> {
+        match self.call(Ask::Get(key, except)).await? {
+            Outcome::Found { pointers, level, hops, by } => Ok(Found { pointers, level, hops, by }),
             other => unreachable!("a get ended with {other:?}"),
         }
     }
@@ -155,8 +166,8 @@ impl Handle {
     ) -> Result<Claim, IndexError> {
         match self.call(Ask::Claim(key, pointer, ttl)).await? {
             Outcome::Claimed => Ok(Claim::Claimed),
-            Outcome::Held { pointers, level } => {
-                Ok(Claim::Held(Found { pointers, level, hops: 0 }))
+            Outcome::Held { pointers, level, by } => {
+                Ok(Claim::Held(Found { pointers, level, hops: 0, by }))
             }
             other => unreachable!("a claim ended with {other:?}"),
         }

@@ -22,6 +22,8 @@ struct Memory {
     noted: Instant,
     /// When a node was met that is loaded with this key.
     loaded: Option<Instant>,
+    /// When a put last ended because enough nodes said so.
+    crowd: Option<Instant>,
     /// Who had it, and until when that may be said again.
     found: Option<(Instant, Outcome)>,
     /// What was put, until when it would only be repeated, and how many took it.
@@ -33,6 +35,12 @@ impl Hot {
     pub(crate) fn is_hot(&self, now: Instant, key: &Key) -> bool {
         let loaded = self.keys.get(key).and_then(|memory| memory.loaded);
         loaded.is_some_and(|at| now.since(at) < HOT_FOR)
+    }
+
+    /// Whether a put has lately met a crowd, so that the next one need not ask as many.
+    pub(crate) fn is_crowded(&self, now: Instant, key: &Key) -> bool {
+        let crowd = self.keys.get(key).and_then(|memory| memory.crowd);
+        crowd.is_some_and(|at| now.since(at) < HOT_FOR)
     }
 
     /// The answer of less than [`HOT_FOR`] ago about a hot key, if all it names are still to be had.
@@ -52,6 +60,11 @@ impl Hot {
         self.memory(now, key).loaded = Some(now);
     }
 
+    /// A put has ended at loaded nodes.
+    pub(crate) fn note_crowd(&mut self, now: Instant, key: &Key) {
+        self.memory(now, key).crowd = Some(now);
+    }
+
     /// A get or a claim has found holders, the first of which ends after `ttl`. Remembered for hot
     /// keys alone: of others the next query may know better.
     pub(crate) fn note_found(&mut self, now: Instant, key: &Key, outcome: &Outcome, ttl: Duration) {
@@ -68,8 +81,16 @@ impl Hot {
         ttl: Duration,
         copies: u8,
     ) {
-        let until = now + REPEAT_AFTER.min(ttl / 2);
+        // A renewal is due at half of its time, counted from when the put began.
+        let until = now + REPEAT_AFTER.min(ttl / 4);
         self.memory(now, key).put = Some((Note::of(pointer), until, copies));
+    }
+
+    /// The answer was of no use.
+    pub(crate) fn forget_found(&mut self, key: &Key) {
+        if let Some(memory) = self.keys.get_mut(key) {
+            memory.found = None;
+        }
     }
 
     /// What was put is taken back.
@@ -84,7 +105,7 @@ impl Hot {
         if self.keys.len() >= MAX_HOT_KEYS && !self.keys.contains_key(key) {
             self.keys.pop_first();
         }
-        let new = || Memory { noted: now, loaded: None, found: None, put: None };
+        let new = || Memory { noted: now, loaded: None, crowd: None, found: None, put: None };
         let memory = self.keys.entry(*key).or_insert_with(new);
         memory.noted = now;
         memory
@@ -120,7 +141,7 @@ mod tests {
     fn only_hot_keys_live_on_old_answers() {
         let mut hot = Hot::default();
         let pointers = vec![pointer(State::Whole)];
-        let found = Outcome::Found { pointers, level: Level::GLOBAL, hops: 1 };
+        let found = Outcome::Found { pointers, level: Level::GLOBAL, hops: 1, by: None };
         let hour = Duration::from_secs(3_600);
         hot.note_found(at(0), &KEY, &found, hour);
         assert_eq!(hot.found(at(1), &KEY), None);
@@ -139,9 +160,9 @@ mod tests {
     fn only_the_same_put_is_a_repeat() {
         let mut hot = Hot::default();
         hot.note_put(at(0), &KEY, &pointer(State::Receiving), Duration::from_secs(20), 3);
-        assert_eq!(hot.repeats(at(9), &KEY, &pointer(State::Receiving)), Some(3));
-        assert_eq!(hot.repeats(at(9), &KEY, &pointer(State::Whole)), None);
-        assert_eq!(hot.repeats(at(10), &KEY, &pointer(State::Receiving)), None, "it is a renewal");
+        assert_eq!(hot.repeats(at(4), &KEY, &pointer(State::Receiving)), Some(3));
+        assert_eq!(hot.repeats(at(4), &KEY, &pointer(State::Whole)), None);
+        assert_eq!(hot.repeats(at(5), &KEY, &pointer(State::Receiving)), None, "it is a renewal");
         hot.note_put(at(10), &KEY, &pointer(State::Whole), Duration::from_secs(3_600), 1);
         assert_eq!(hot.repeats(at(41), &KEY, &pointer(State::Whole)), None);
         hot.forget(&KEY);

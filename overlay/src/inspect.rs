@@ -52,6 +52,7 @@ pub fn seen(plaintext: &[u8]) -> Option<Seen> {
     let message = decode(plaintext)?;
     let request = match message.body {
         Body::Answer(_) => None,
+        Body::Broadcast { .. } => Some((Verb::Other, None)),
         Body::Request(request) => Some(match request {
             Request::Find { key, want: Want::Values, .. } => (Verb::Get, Some(key)),
             Request::Find { key, want: Want::Room(_), .. } => (Verb::Room, Some(key)),
@@ -79,7 +80,7 @@ pub fn told(plaintext: &[u8], lie: Lie, junk: &[Contact]) -> Option<Vec<u8>> {
     let Body::Answer(answer) = &mut message.body else { return None };
     let nodes = match (&mut *answer, lie) {
         (Answer::Nodes(nodes), _) => nodes,
-        (Answer::Stored | Answer::Held(_) | Answer::Claimed(_), Lie::Full) => {
+        (Answer::Stored | Answer::Held(_) | Answer::Claimed { .. }, Lie::Full) => {
             *answer = Answer::Refused(Refusal::Full);
             return Some(message.encode());
         }

@@ -5,9 +5,6 @@ use std::time::Duration;
 /// Octets of plaintext in one datagram: 1,200 octets pass every path (RFC 8200 requires 1,280), and
 /// the Noise handshake with its framing takes less than 100 of them.
 pub const MAX_PLAINTEXT: usize = 1_100;
-/// Octets of an answer to a sender whose address may be forged. A find in a Noise IK initiation takes
-/// 140, this in its response 408: within three times the request (RFC 9000, section 8).
-pub const UNPROVEN_ANSWER: usize = 360;
 
 /// Ids that one public address may have: with eight tries an address cannot choose its place.
 pub const PUBLIC_SLOTS: u16 = 8;
@@ -47,8 +44,9 @@ pub const LEVEL_COPIES: usize = 1;
 pub const LEVEL_WIDTH: usize = 1;
 /// Near contacts whose clusters are looked at in a review.
 pub const EXPLORED: usize = 2;
-/// Longest wait for the first measured round trip of a new contact.
-pub const MEASURE_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for the first measured round trip of a new contact: all are drawn from within it, so
+/// that the hundreds that a newcomer meets are not measured at once.
+pub const MEASURE_WITHIN: Duration = Duration::from_secs(15);
 /// Contacts that wait for a place in a full bucket: for those that fail at once.
 pub const REPLACEMENTS: usize = 4;
 /// Contacts in an answer: a bucket of them.
@@ -56,6 +54,10 @@ pub const MAX_CLOSER: usize = BUCKET;
 /// Values of a key (l of Coral, NSDI 2004, section 4): enough to choose among, few enough for a
 /// datagram.
 pub const MAX_VALUES_PER_KEY: usize = 4;
+
+/// Holders, and nodes that named them, that a repeated get passes by: four answers of junk. One liar
+/// in five gives that many in a row to one get in six hundred.
+pub const MAX_EXCEPT: usize = 4 * MAX_VALUES_PER_KEY;
 
 /// Bits of the distance that one hop of a halving search takes off (b of Coral, NSDI 2004, section
 /// 4.2): more would make ways shorter, and the load at the root (2^b - 1) / b times as large.
@@ -96,6 +98,9 @@ pub const MAX_ATTEMPTS: u8 = 2;
 /// Times that a claim is sent: whoever gives the root up wrongly may claim what another has claimed
 /// there. At 2 % loss that is one claim in 400,000.
 pub const CLAIM_ATTEMPTS: u8 = 4;
+/// Times that a way into the network is tried before the next: the only seed may be far and slow, and
+/// a late answer still counts.
+pub const JOIN_ATTEMPTS: u8 = 4;
 
 /// Neighbours in the directory, all kept alive: a ping each 13 s to 64 is 5 small datagrams a
 /// second.
@@ -113,15 +118,17 @@ pub const VERIFIED_WITHIN: Duration = Duration::from_secs(60);
 /// Wait for more contacts that are due, so that they are pinged together.
 pub const PING_SLACK: Duration = Duration::from_secs(1);
 /// Newcomers checked at once after a lookup for our own id.
-pub const MAX_GREETINGS: usize = 32;
+pub const MAX_GREETINGS: usize = 16;
 
 /// Contacts remembered for joining again, the unanswered ones of an earlier run included.
 pub const MAX_REMEMBERED: usize = 64;
 /// Seeds in use; more names than this are a mistake of the operator.
 pub const MAX_SEEDS: usize = 32;
-/// Remembered contacts tried in one round of joining.
+/// Remembered contacts tried in the first round of joining: after a mass restart all are there.
+pub const MIN_JOIN_BATCH: usize = 3;
+/// Remembered contacts tried in one round of joining; each tries twice as many as the one before.
 pub const JOIN_BATCH: usize = 16;
-/// Wait after the first round of joining: more than a request takes to fail.
+/// Wait after the first round of joining: more than most requests take to fail.
 pub const MIN_JOIN_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait between rounds: a network that comes back is found within half a minute.
 pub const MAX_JOIN_WAIT: Duration = Duration::from_secs(30);
@@ -130,13 +137,35 @@ pub const MAX_JOIN_WAIT: Duration = Duration::from_secs(30);
 pub const MIN_RECALL_WAIT: Duration = Duration::from_secs(8);
 /// Longest wait between such tries, without end, so that halves of a parted network meet again.
 pub const MAX_RECALL_WAIT: Duration = Duration::from_secs(60);
-/// Time among others after which a node trusts its table to tell it that nobody is nearer to a key:
-/// its first lookups have ended, and so have those of nodes that started with it.
-pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
+/// Time among others after which a node decides claims when it is met. Its first lookups have ended by
+/// then; and what is being fetched (Coral: 20 s, renewed each 10 s) has been put again since it came,
+/// so that it knows of claims that another has granted before. Until then a claimant hears the nodes
+/// around it first.
+pub const SETTLED_AFTER: Duration = Duration::from_secs(30);
+/// Contacts that a newcomer asks for more, after its first lookup: half of them may bring a bucket's
+/// worth each, and all fill a table.
+pub const MAX_SAMPLES: u32 = 96;
+/// Remembered contacts greeted beside each.
+pub const SAMPLE_GREETINGS: usize = 2;
+/// The first of them, which follow each other twice as fast and ask for those near us alone.
+pub const HASTY_SAMPLES: u32 = 4;
+/// How many of them one that brings nobody new counts for: a small network is soon known.
+pub const IDLE_SAMPLE: u32 = 4;
+/// Between these: with the greetings that follow it is some 1 KB a second, twice what a node sends
+/// in normal times.
+pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Age up to which a node makes its puts once more.
+pub const YOUNG_FOR: Duration = Duration::from_secs(20);
+/// Wait until the first of them, by when the tables of those who came with it are filled.
+pub const AGAIN_AFTER: Duration = Duration::from_secs(25);
+/// Time over which all of them are spread.
+pub const AGAIN_WITHIN: Duration = Duration::from_secs(15);
+/// Puts that are made once more; the application renews them all later.
+pub const MAX_AGAIN: usize = 256;
 /// Between lookups that refresh a bucket of the table.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// Between such lookups in a node's first seconds; later a quarter of its age.
-pub const MIN_REFRESH_WAIT: Duration = Duration::from_secs(5);
+pub const MIN_REFRESH_WAIT: Duration = Duration::from_secs(10);
 
 /// Longest time to live of a value (Coral, NSDI 2010): a wrong pointer must not live for days.
 pub const MAX_TTL: Duration = Duration::from_secs(2 * 3600);
@@ -147,6 +176,12 @@ pub const BETA_PER_MINUTE: usize = 12;
 /// at the root to beta * ceil(log2 n) if one node in each of log2 n places leads there; ids are not
 /// so even, and up to twice as many do.
 pub const PASSES_PER_MINUTE: usize = 5;
+/// Nodes that must say that they are loaded for a put to end before the key: with one liar in five,
+/// 1 % of those that meet one end there.
+pub const LOADED_WITNESSES: usize = 3;
+/// Time to live up to which a put is one of what is being fetched, renewed more often than a node
+/// may be passed.
+pub const BRIEF_TTL: Duration = Duration::from_secs(60);
 /// Keys whose requests are counted, some 2 MB at the most; further ones are not seen to be hot.
 pub const MAX_COUNTED_KEYS: usize = 8_192;
 /// Keys whose last answer is remembered.
@@ -156,15 +191,33 @@ pub const MAX_HOT_KEYS: usize = 1_024;
 pub const HOT_FOR: Duration = Duration::from_secs(60);
 /// A put that repeats one younger than this tells nobody anything new.
 pub const REPEAT_AFTER: Duration = Duration::from_secs(30);
+/// How long a claim counts whose sender's address may be forged. The sender confirms it when it hears
+/// of it: time for a slow round trip and one repeat.
+pub const PROVISIONAL_TTL: Duration = Duration::from_secs(3);
+/// Such claims within [`PROVISIONAL_TTL`]; whoever sends more must first prove its address, which
+/// costs a round trip. A network that misses 100 pages a second at one root does not come here.
+pub const MAX_PROVISIONAL: usize = 256;
 /// Nodes that store a put: with one in ten gone, one key in a thousand is lost until it is put
 /// again.
 pub const COPIES: usize = 3;
-/// Values stored for the network: some 20 MB of a 512 MB machine.
+/// Values stored for the network: some 25 MB of a 512 MB machine.
 pub const MAX_VALUES: usize = 65_536;
-/// Values of one holder: one neighbour cannot fill the index.
-pub const MAX_VALUES_PER_HOLDER: usize = MAX_VALUES / 4;
+/// Values whose holders are in one neighbourhood: it cannot fill the index, however many identities
+/// it draws.
+pub const MAX_VALUES_PER_SOURCE: usize = MAX_VALUES / 4;
 /// Nodes that a withdrawal is sent to.
 pub const MAX_WITHDRAWALS: usize = BUCKET;
+
+/// Octets of a message to the whole network: with what every message says, a datagram.
+pub const MAX_BROADCAST: usize = 1_000;
+/// Such messages remembered, a minute at least: 256 KB. A network that purges four pages a second.
+pub const MAX_BROADCASTS: usize = 256;
+/// New ones that one node may tell another of in a minute: a node hears those of all others from few.
+pub const BROADCASTS_PER_MINUTE: usize = 120;
+/// Contacts of a bucket that are told until one answers: one in twenty dead leaves 1 in 8,000.
+pub const BROADCAST_TRIES: u8 = 3;
+/// Buckets of a table at the most, by the bits that are compared.
+pub const MAX_DEPTH: u8 = 64;
 
 /// Transmissions and events between two drains: a request to each node that one change can reach.
 pub const MAX_OUTBOX: usize = MAX_CALLS + MAX_QUERIES;
@@ -200,7 +253,7 @@ const _: () = assert!(COPIES <= LOOKUP_WIDTH && LOOKUP_WIDTH <= BUCKET);
 const _: () = assert!(COPIES <= MAX_OUTSTANDING && MAX_WITHDRAWALS >= COPIES);
 const _: () = assert!(MAX_CANDIDATES >= 2 * MAX_CLOSER && MAX_STEPS <= MAX_CANDIDATES);
 const _: () = assert!(MAX_GREETINGS + MAX_NEIGHBOURS + JOIN_BATCH + MAX_SEEDS <= MAX_UPKEEP_CALLS);
-const _: () = assert!(UNPROVEN_ANSWER < MAX_PLAINTEXT);
+const _: () = assert!(PROVISIONAL_TTL.as_millis() > 2 * MAX_TIMEOUT.as_millis());
 const _: () = assert!(MIN_TIMEOUT.as_millis() < FIRST_TIMEOUT.as_millis());
 const _: () = assert!(FIRST_TIMEOUT.as_millis() < MAX_TIMEOUT.as_millis());
 // A killed node leaves the directory long before DNS would have to distrust it.

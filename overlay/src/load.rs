@@ -24,6 +24,12 @@ impl Load {
         Self { most, keys: BTreeMap::new(), swept: Instant::from_micros(0) }
     }
 
+    /// Whether a request would pass now; it is not counted.
+    pub(crate) fn would_pass(&self, now: Instant, key: &Key) -> bool {
+        let recent = |at: &&Instant| now.since(**at) < MINUTE;
+        self.keys.get(key).is_none_or(|times| times.iter().filter(recent).count() < self.most)
+    }
+
     /// Counts a request that may pass, unless the most have passed within the last
     /// minute.
     pub(crate) fn passes(&mut self, now: Instant, key: &Key) -> bool {
@@ -69,6 +75,8 @@ mod tests {
             }
         }
         assert_eq!(passed.len(), 5 * MOST);
+        assert!(!load.would_pass(Instant::from_micros(299_900_000), &key));
+        assert!(load.would_pass(Instant::from_micros(400_000_000), &key));
         for (at, first) in passed.iter().enumerate() {
             let within = passed[at..].iter().filter(|t| t.since(*first) < MINUTE).count();
             assert!(within <= MOST);

@@ -12,7 +12,9 @@
 use crate::address::{Prefix, prefix};
 use crate::contact::Contact;
 use crate::id::{Distance, Id, Key, NodeId};
-use crate::limits::{ALPHA, HOP_BITS, MAX_CANDIDATES, MAX_HOPS, MAX_OUTSTANDING, MAX_STEPS};
+use crate::limits::{
+    ALPHA, HOP_BITS, LOADED_WITNESSES, MAX_CANDIDATES, MAX_HOPS, MAX_OUTSTANDING, MAX_STEPS,
+};
 
 /// One search.
 #[derive(Debug)]
@@ -27,6 +29,22 @@ pub(crate) struct Lookup {
     course: Course,
     /// Where a halving search stands.
     at: Distance,
+    /// Where it stood before the last answer.
+    before: Distance,
+    /// The nodes asked last say that they are loaded.
+    loaded: Option<Loaded>,
+    /// How many must say so to be believed.
+    witnesses: usize,
+}
+
+/// Nodes in a row that say that they are loaded.
+#[derive(Debug, Clone, Copy)]
+struct Loaded {
+    count: usize,
+    /// The farthest of them.
+    farthest: Distance,
+    /// Where the search stood before the first of them.
+    before: Distance,
 }
 
 /// Which way a search takes.
@@ -70,9 +88,27 @@ impl Lookup {
     pub(crate) fn new(target: Key, local: NodeId, width: usize, start: &[Contact]) -> Self {
         let (candidates, steps, stopped) = (Vec::new(), 0, false);
         let (course, at) = (Course::Greedy, local.distance(&target));
-        let mut lookup = Self { target, local, width, candidates, steps, stopped, course, at };
+        let mut lookup = Self {
+            target,
+            local,
+            width,
+            candidates,
+            steps,
+            stopped,
+            course,
+            at,
+            before: at,
+            loaded: None,
+            witnesses: LOADED_WITNESSES,
+        };
         lookup.extend(start);
         lookup
+    }
+
+    /// The same where a crowd was met before: the next loaded node is believed at once.
+    pub(crate) const fn in_a_crowd(mut self) -> Self {
+        self.witnesses = 1;
+        self
     }
 
     /// The same on the halving course; `start` had better hold the nearest to [`halfway`].
@@ -113,6 +149,9 @@ impl Lookup {
         if self.stopped {
             return Next::Done;
         }
+        if let Some(loaded) = self.loaded {
+            return self.next_beside(&loaded);
+        }
         if self.course == Course::Halving {
             match self.next_half() {
                 Next::Done => self.course = Course::Greedy,
@@ -146,6 +185,21 @@ impl Lookup {
         if pending { Next::Wait } else { Next::Done }
     }
 
+    /// Asks the one that would have been next in the place of a loaded node, but is no nearer.
+    fn next_beside(&mut self, loaded: &Loaded) -> Next {
+        if self.candidates.iter().any(|c| c.state == State::Waiting) {
+            return Next::Wait;
+        }
+        let half = Id(half(&loaded.before).0);
+        let is_beside = |c: &Candidate| c.state == State::New && c.distance > loaded.farthest;
+        let beside = (0..self.candidates.len())
+            .filter(|at| is_beside(&self.candidates[*at]) && !self.is_shadowed(*at))
+            .min_by_key(|at| Id(self.candidates[*at].distance.0).distance(&half));
+        // Two agree, and nobody else could be asked.
+        self.stopped |= beside.is_none() && loaded.count > 1;
+        self.ask(beside)
+    }
+
     /// Asks the one nearest to half the way, if any is nearer than where it stands.
     fn next_half(&mut self) -> Next {
         let is = |state| self.candidates.iter().filter(|c| c.state == state).count();
@@ -159,14 +213,14 @@ impl Lookup {
             })
             .filter(|i| !self.is_shadowed(*i))
             .min_by_key(|i| Id(self.candidates[*i].distance.0).distance(&Id(half.0)));
-        match best {
-            Some(i) if self.steps < MAX_STEPS && is(State::Late) < MAX_OUTSTANDING => {
-                self.steps += 1;
-                self.candidates[i].state = State::Waiting;
-                Next::Ask(self.candidates[i].contact)
-            }
-            _ => Next::Done,
-        }
+        if is(State::Late) < MAX_OUTSTANDING { self.ask(best) } else { Next::Done }
+    }
+
+    fn ask(&mut self, candidate: Option<usize>) -> Next {
+        let Some(at) = candidate.filter(|_| self.steps < MAX_STEPS) else { return Next::Done };
+        self.steps += 1;
+        self.candidates[at].state = State::Waiting;
+        Next::Ask(self.candidates[at].contact)
     }
 
     /// The node has answered and named `closer` ones. False if it was not asked.
@@ -174,11 +228,34 @@ impl Lookup {
         let Some(candidate) = self.asked(id) else { return false };
         candidate.state = State::Answered;
         let hop = candidate.hop.saturating_add(1);
+        self.before = self.at;
         self.at = self.at.min(id.distance(&self.target));
         if hop <= MAX_HOPS {
             closer.iter().for_each(|contact| self.add(*contact, hop));
         }
         true
+    }
+
+    /// A put has asked a node whether it is loaded. One alone is not believed: in a crowd, those who
+    /// are a little farther from the key are loaded too. So they are asked, until one is not, from
+    /// where the search goes on, or [`LOADED_WITNESSES`] agree.
+    pub(crate) fn weigh(&mut self, id: &NodeId, loaded: bool) {
+        let distance = id.distance(&self.target);
+        match (loaded && self.witnesses < usize::MAX, self.loaded) {
+            (false, None) => {}
+            (false, Some(_)) => {
+                self.at = distance;
+                self.loaded = None;
+            }
+            (true, first) => {
+                let (count, farthest, before) = first.map_or_else(
+                    || (0, distance, self.before),
+                    |loaded| (loaded.count, loaded.farthest.max(distance), loaded.before),
+                );
+                self.loaded = Some(Loaded { count: count + 1, farthest, before });
+                self.stopped |= count + 1 >= self.witnesses;
+            }
+        }
     }
 
     /// The node is late: somebody else may be asked meanwhile.
@@ -202,9 +279,21 @@ impl Lookup {
         }
     }
 
-    /// Enough is known.
+    /// It goes on after all, and believes nobody's load any more.
+    pub(crate) const fn doubt(&mut self) {
+        self.stopped = false;
+        self.loaded = None;
+        self.witnesses = usize::MAX;
+    }
+
+    /// This node itself is loaded.
     pub(crate) const fn stop(&mut self) {
         self.stopped = true;
+    }
+
+    /// Whether it ended at loaded nodes.
+    pub(crate) const fn has_met_a_crowd(&self) -> bool {
+        self.stopped
     }
 
     /// Those who answered, nearest first.
@@ -225,7 +314,24 @@ impl Lookup {
 
     /// How many steps away a candidate is.
     pub(crate) fn hop(&self, id: &NodeId) -> Option<u8> {
-        self.candidates.iter().find(|c| c.contact.id() == *id).map(|c| c.hop)
+        self.position(id).map(|at| self.candidates[at].hop)
+    }
+
+    /// Whether nobody nearer than this one, this node included, may still answer in time.
+    pub(crate) fn is_nearest(&self, id: &NodeId) -> bool {
+        let distance = id.distance(&self.target);
+        let nearer = self.candidates.iter().take_while(|c| c.distance < distance);
+        let may_answer = |(at, c): (usize, &Candidate)| match c.state {
+            State::New => self.steps < MAX_STEPS && !self.is_shadowed(at),
+            State::Waiting | State::Answered => true,
+            State::Late | State::Failed => false,
+        };
+        distance < self.local.distance(&self.target) && !nearer.enumerate().any(may_answer)
+    }
+
+    fn position(&self, id: &NodeId) -> Option<usize> {
+        let distance = id.distance(&self.target);
+        self.candidates.binary_search_by_key(&distance, |c| c.distance).ok()
     }
 
     fn in_state(&self, state: State) -> impl Iterator<Item = &Contact> {
@@ -233,8 +339,7 @@ impl Lookup {
     }
 
     fn asked(&mut self, id: &NodeId) -> Option<&mut Candidate> {
-        let distance = id.distance(&self.target);
-        let at = self.candidates.binary_search_by_key(&distance, |c| c.distance).ok()?;
+        let at = self.position(id)?;
         let candidate = &mut self.candidates[at];
         matches!(candidate.state, State::Waiting | State::Late).then_some(candidate)
     }
@@ -461,7 +566,5 @@ mod tests {
         assert!(matches!(lookup.next(), Next::Ask(_)));
         assert!(lookup.on_answer(&asked[0].id(), &[]));
         assert!(!lookup.on_answer(&asked[0].id(), &[]), "once");
-        lookup.stop();
-        assert_eq!(lookup.next(), Next::Done);
     }
 }

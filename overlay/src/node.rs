@@ -1,7 +1,10 @@
 //! The index as one machine without I/O: what comes in, what goes out, and who owns which state.
 
+mod again;
 mod answer;
 mod ask;
+mod broadcast;
+mod explore;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,17 +19,20 @@ use crate::calls::{Calls, Late};
 use crate::clusters::{Clusters, Memberships, Rings};
 use crate::contact::{Contact, Identity};
 use crate::directory::{Directory, Neighbour};
+use crate::except::Except;
 use crate::hot::Hot;
 use crate::id::{Key, NodeId};
-use crate::limits::{LOOKUP_WIDTH, MAX_QUERIES, MAX_REMEMBERED, MAX_TTL, VERIFIED_WITHIN};
+use crate::limits::{MAX_QUERIES, MAX_REMEMBERED, MAX_TTL, VERIFIED_WITHIN};
 use crate::output::{Busy, Event, Output, QueryId, Transmit};
 use crate::pointer::Pointer;
 use crate::query::{Kind, Query};
 use crate::stats::Stats;
 use crate::store::Store;
-use crate::table::Table;
+use crate::table::{Entry, Table};
 use crate::time::Instant;
 use crate::wire::{Body, Message};
+use again::Again;
+use broadcast::Broadcasts;
 use upkeep::Upkeep;
 
 /// What a core is told at its start.
@@ -67,9 +73,12 @@ pub struct Overlay {
     store: Store,
     hot: Hot,
     calls: Calls,
-    queries: BTreeMap<QueryId, Query>,
+    /// Boxed: a map keeps room for eleven even when it is empty.
+    queries: BTreeMap<QueryId, Box<Query>>,
     started: u64,
     upkeep: Upkeep,
+    again: Again,
+    broadcasts: Broadcasts,
     joined: bool,
     published: Published,
     outbox: VecDeque<Out>,
@@ -93,10 +102,13 @@ impl Heard {
 /// What the application was last told to read.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Published {
-    revision: u64,
+    /// [`Table::changes`] at that time.
+    changes: u64,
     joined: bool,
-    live: Vec<Contact>,
 }
+
+/// Places of the outbox that are kept while it is empty: most drains need fewer.
+const KEPT_OUTBOX: usize = 4;
 
 #[derive(Debug)]
 enum Out {
@@ -128,6 +140,8 @@ impl Overlay {
             queries: BTreeMap::new(),
             started: 0,
             upkeep: Upkeep::new(saved),
+            again: Again::default(),
+            broadcasts: Broadcasts::default(),
             joined: false,
             published: Published::default(),
             outbox: VecDeque::new(),
@@ -164,12 +178,17 @@ impl Overlay {
                 let from = Heard { sender, rings, proven: from.proven };
                 self.on_request(now, from, number, &request);
             }
+            Body::Broadcast { reach, payload } => {
+                let from = Heard { sender, rings, proven: from.proven };
+                let answer = self.on_broadcast(now, &from, reach, payload);
+                self.reply(now, &from, number, answer);
+            }
             Body::Answer(answer) => {
                 let from = Heard { sender, rings, proven: true };
                 self.on_answer(now, from, number, answer);
             }
         }
-        self.publish(now);
+        self.publish();
     }
 
     /// The transport could not reach `addr` (no handshake, ICMP unreachable): a timeout, only
@@ -180,7 +199,7 @@ impl Overlay {
             // What fails before this instant is over; a query's next step goes to another address.
             self.on_failure(now, &call);
         }
-        self.publish(now);
+        self.publish();
     }
 
     /// Replaces the seeds, whose names the driver resolves again while the network is not joined.
@@ -194,7 +213,16 @@ impl Overlay {
     /// # Errors
     /// [`Busy`] when too many queries are in flight; here and below.
     pub fn get(&mut self, now: Instant, key: Key) -> Result<QueryId, Busy> {
-        self.begin(now, key, Kind::Get)
+        self.admit(now, key, Kind::Get, Except::default())
+    }
+
+    /// The same after answers whose pointers have all led nowhere: the search passes them by.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn get_except(&mut self, now: Instant, key: Key, except: Except) -> Result<QueryId, Busy> {
+        self.hot.forget_found(&key);
+        self.admit(now, key, Kind::Get, except)
     }
 
     /// Says that this node has `key`, for `ttl` (two hours at most). The holder is always this
@@ -210,7 +238,7 @@ impl Overlay {
         ttl: Duration,
     ) -> Result<QueryId, Busy> {
         let pointer = Pointer { holder: self.local, ..pointer };
-        self.begin(now, key, Kind::Put(pointer, ttl.min(MAX_TTL)))
+        self.admit(now, key, Kind::Put(pointer, ttl.min(MAX_TTL)), Except::default())
     }
 
     /// A put that is decided at the closest node: claimed when nobody else holds the key, else
@@ -226,7 +254,7 @@ impl Overlay {
         ttl: Duration,
     ) -> Result<QueryId, Busy> {
         let pointer = Pointer { holder: self.local, ..pointer };
-        self.begin(now, key, Kind::Claim(pointer, ttl.min(MAX_TTL)))
+        self.admit(now, key, Kind::Claim(pointer, ttl.min(MAX_TTL)), Except::default())
     }
 
     /// Takes back what this node has put for `key`: best effort, the time to live does the rest.
@@ -234,7 +262,7 @@ impl Overlay {
     /// # Errors
     /// [`Busy`]
     pub fn withdraw(&mut self, now: Instant, key: Key) -> Result<QueryId, Busy> {
-        self.begin(now, key, Kind::Withdraw)
+        self.admit(now, key, Kind::Withdraw, Except::default())
     }
 
     /// Does what is due at `now`.
@@ -254,7 +282,7 @@ impl Overlay {
         }
         self.store.expire(now);
         self.do_upkeep(now);
-        self.publish(now);
+        self.publish();
     }
 
     /// The next thing for the driver to do. For a transmission the payload is in `buf`, which is
@@ -267,18 +295,22 @@ impl Overlay {
                 Output::Transmit(transmit)
             }
             Some(Out::Event(event)) => Output::Event(event),
-            None => Output::Idle { wake: self.wake() },
+            None => {
+                self.outbox.shrink_to(KEPT_OUTBOX);
+                Output::Idle { wake: self.wake() }
+            }
         }
     }
 
-    /// This node and its live neighbours, nearest first.
+    /// This node and its live neighbours, nearest first. Made when it is asked for: an
+    /// [`Event::DirectoryChanged`] tells when that is worth it.
     #[must_use]
     pub fn directory(&self, now: Instant) -> Directory {
         let live = self.table.neighbours().into_iter();
         let neighbours = live
             .filter(|entry| now.since(entry.verified) <= VERIFIED_WITHIN)
             .map(|entry| Neighbour {
-                contact: entry.contact,
+                contact: entry.contact(),
                 verified: entry.verified,
                 rtt: entry.rtt.min(),
                 level: entry.level,
@@ -291,7 +323,7 @@ impl Overlay {
     /// then those of earlier times that have not been met again.
     #[must_use]
     pub fn contacts(&self) -> Vec<Contact> {
-        let live = self.table.neighbours().into_iter().map(|entry| entry.contact);
+        let live = self.table.neighbours().into_iter().map(Entry::contact);
         live.chain(self.upkeep.remembered().copied()).take(MAX_REMEMBERED).collect()
     }
 
@@ -308,7 +340,7 @@ impl Overlay {
             keys: self.store.keys(),
             values: self.store.len(),
             contacts: self.table.len(),
-            alive: self.published.live.len(),
+            alive: self.table.live(),
             ..self.stats
         }
     }
@@ -319,13 +351,17 @@ impl Overlay {
 
     fn wake(&self) -> Option<Instant> {
         let query = self.queries.values().next().map(|query| query.deadline);
-        [self.calls.next_deadline(), query, self.store.next_expiry(), self.upkeep.wake()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (calls, expiry) = (self.calls.next_deadline(), self.store.next_expiry());
+        [calls, query, expiry, self.upkeep.wake(), self.again.at].into_iter().flatten().min()
     }
 
-    fn begin(&mut self, now: Instant, key: Key, kind: Kind) -> Result<QueryId, Busy> {
+    fn admit(
+        &mut self,
+        now: Instant,
+        key: Key,
+        kind: Kind,
+        except: Except,
+    ) -> Result<QueryId, Busy> {
         self.assert_drained();
         let of_application = self.queries.values().filter(|q| q.kind != Kind::Refresh).count();
         if of_application >= MAX_QUERIES {
@@ -333,32 +369,23 @@ impl Overlay {
             return Err(Busy);
         }
         self.stats.queries_started += 1;
+        self.note_put(now, key, &kind);
         if let Some(outcome) = self.recalled(now, &key, &kind) {
             self.started += 1;
             let query = QueryId(self.started);
             self.end(now, query, None, Some(outcome));
             return Ok(query);
         }
-        let id = self.start(now, key, kind, self.clusters.nearest(), LOOKUP_WIDTH, &[]);
-        self.publish(now);
+        let id = self.ask(now, key, kind, except);
+        self.publish();
         Ok(id)
     }
 
     /// Tells the application once the set of live neighbours has changed.
-    fn publish(&mut self, now: Instant) {
-        let revision = self.table.revision();
-        if self.published.revision == revision
-            && self.published.joined == self.joined
-            && !self.upkeep.take_doubt()
-        {
-            return;
-        }
-        let mut live: Vec<_> =
-            self.directory(now).neighbours.iter().map(|neighbour| neighbour.contact).collect();
-        live.sort_unstable();
-        let changed = live != self.published.live || self.published.joined != self.joined;
-        self.published = Published { revision, joined: self.joined, live };
-        if changed {
+    fn publish(&mut self) {
+        let fresh = Published { changes: self.table.changes(), joined: self.joined };
+        if self.published != fresh {
+            self.published = fresh;
             self.outbox.push_back(Out::Event(Event::DirectoryChanged));
         }
     }

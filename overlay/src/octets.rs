@@ -95,6 +95,17 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
+    /// A length, at most `max`, and so many octets.
+    pub(crate) fn octets(&mut self, max: usize) -> Result<&'a [u8], WireError> {
+        let length = usize::from(self.u16()?);
+        if length > max {
+            return Err(WireError);
+        }
+        let (octets, rest) = self.rest.split_at_checked(length).ok_or(WireError)?;
+        self.rest = rest;
+        Ok(octets)
+    }
+
     /// Zero or one; anything else would be a second spelling.
     pub(crate) fn flag(&mut self) -> Result<bool, WireError> {
         match self.u8()? {

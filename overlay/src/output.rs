@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::contact::Identity;
+use crate::id::{Key, NodeId};
 use crate::level::Level;
 use crate::pointer::Pointer;
 use crate::time::Instant;
@@ -43,6 +44,14 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
+    /// A message to the whole network, once. It is passed on only by [`crate::Overlay::accept`]:
+    /// whoever may send one must sign it, and say when, in the payload.
+    Broadcast {
+        /// SHA-1 of the payload.
+        message: Key,
+        /// What the sender gave.
+        payload: Vec<u8>,
+    },
     /// The set of live neighbours, or `joined`, has changed: read [`crate::Overlay::directory`].
     DirectoryChanged,
 }
@@ -58,6 +67,8 @@ pub enum Outcome {
         level: Level,
         /// How many nodes away they were found; 0 is this node's own store.
         hops: u8,
+        /// The node that named them, for [`crate::Except::add`]; none if nobody did.
+        by: Option<NodeId>,
     },
     /// Of a put.
     Stored {
@@ -72,6 +83,8 @@ pub enum Outcome {
         pointers: Vec<Pointer>,
         /// The level at which they were found.
         level: Level,
+        /// The node that named them.
+        by: Option<NodeId>,
     },
     /// Of a withdrawal.
     Withdrawn,

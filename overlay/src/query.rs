@@ -2,13 +2,17 @@
 //! 2004, section 3.2). Without I/O: [`Query::next`] says what to do, the `on_*` say what came of
 //! it.
 
+mod claim;
+mod put;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::contact::Contact;
+use crate::except::Except;
 use crate::id::NodeId;
 use crate::level::Level;
-use crate::limits::{COPIES, LEVEL_COPIES, MAX_VALUES_PER_KEY, MAX_WITHDRAWALS};
+use crate::limits::{LEVEL_COPIES, MAX_VALUES_PER_KEY, MAX_WITHDRAWALS};
 use crate::lookup::{Course, Lookup, Next};
 use crate::output::Outcome;
 use crate::pointer::Pointer;
@@ -47,6 +51,8 @@ pub(crate) struct Query {
     local: Contact,
     /// Pointers of this node itself, met on the way: given only if nobody else has any.
     own: Vec<Pointer>,
+    /// What is no answer.
+    except: Except,
     /// Nodes that are full and loaded, which no put tries.
     closed: BTreeSet<NodeId>,
     /// The nodes to store at or to withdraw from, nearest first, once the way there is known.
@@ -55,6 +61,12 @@ pub(crate) struct Query {
     /// Nodes that have been told again after they doubted our address.
     retold: BTreeSet<NodeId>,
     copies: usize,
+    /// Whether there is more than one node's word for a crowd at the present level.
+    is_crowd: bool,
+    /// Nodes that took themselves for the nearest and granted a claim; true for a moment only.
+    granted: BTreeMap<NodeId, bool>,
+    /// Who of them is to be told that our address is proven.
+    confirm: Option<Contact>,
     outcome: Option<Outcome>,
     /// How long all pointers of the outcome will last.
     pub(crate) lasts: Duration,
@@ -97,15 +109,24 @@ impl Query {
             nearer_copies: 0,
             local,
             own: Vec::new(),
+            except: Except::NONE,
             closed: BTreeSet::new(),
             targets: None,
             waiting: BTreeSet::new(),
             retold: BTreeSet::new(),
             copies: 0,
+            is_crowd: false,
+            granted: BTreeMap::new(),
+            confirm: None,
             outcome: None,
             lasts: Duration::ZERO,
             loaded: false,
         }
+    }
+
+    /// Lets a get go on past these answers.
+    pub(crate) fn pass_by(&mut self, except: Except) {
+        self.except = except;
     }
 
     /// Lets a claim ask these members of nearer clusters too. Only the nearest is waited for: what the
@@ -125,6 +146,11 @@ impl Query {
         }
         if self.awaited.is_some_and(|id| self.outcome.is_none() && self.peeking.contains_key(&id)) {
             return Action::Wait;
+        }
+        if self.outcome.is_none()
+            && let Some(decider) = self.decider()
+        {
+            self.claimed_at(&decider);
         }
         if self.outcome.is_none() && self.targets.is_none() {
             match self.lookup.next() {
@@ -149,6 +175,7 @@ impl Query {
         let hop = self.lookup.answered().next().and_then(|c| self.lookup.hop(&c.id()));
         self.hops = self.hops.saturating_add(hop.unwrap_or(0));
         self.nearer_copies += std::mem::take(&mut self.copies);
+        self.is_crowd = false;
         (self.level, self.lookup) = (level, lookup);
         self.targets = None;
         self.waiting.clear();
@@ -164,7 +191,7 @@ impl Query {
     pub(crate) fn on_answer(&mut self, from: &NodeId, answer: Answer) {
         if let Some(level) = self.peeking.remove(from) {
             if let Answer::Nodes(nodes) = answer {
-                self.met_at(level, nodes.values, 1);
+                self.met_at(from, level, nodes.values, 1);
                 return;
             }
             if matches!(answer, Answer::Refused(_)) {
@@ -177,11 +204,11 @@ impl Query {
             Answer::Held(values) => {
                 let hop = self.lookup.hop(from).unwrap_or(0);
                 self.lookup.on_answer(from, &[]);
-                self.met(values, hop);
+                self.met(from, values, hop);
             }
-            Answer::Claimed(nearest) if matches!(self.kind, Kind::Claim(..)) => {
+            Answer::Claimed { nearest, provisional } if matches!(self.kind, Kind::Claim(..)) => {
                 if self.lookup.on_answer(from, &nearest) && self.outcome.is_none() {
-                    self.claimed_at(from);
+                    self.granted.insert(*from, provisional);
                 }
             }
             Answer::Refused(Refusal::Unproven) if self.retold.insert(*from) => {
@@ -204,21 +231,16 @@ impl Query {
         }
         // Who says that it is full shows with what; else it is tried all the same.
         let is_full = nodes.full && nodes.values.len() >= MAX_VALUES_PER_KEY;
-        self.met(nodes.values, hop);
-        if nodes.loaded && is_storing {
+        self.met(from, nodes.values, hop);
+        if is_storing && nodes.loaded && *from == self.local.id() {
             self.lookup.stop();
-            if is_full {
+            self.is_crowd = true;
+        } else if is_storing {
+            self.lookup.weigh(from, nodes.loaded);
+            if nodes.loaded && is_full {
                 self.closed.insert(*from);
             }
         }
-    }
-
-    /// The node has decided for us; the nearest others get copies.
-    fn claimed_at(&mut self, decider: &NodeId) {
-        self.outcome = Some(Outcome::Claimed);
-        self.copies = 1;
-        let next = self.lookup.hopeful().filter(|contact| contact.id() != *decider);
-        self.targets = Some(next.take(COPIES - 1).copied().collect());
     }
 
     pub(crate) fn on_delay(&mut self, from: &NodeId) {
@@ -243,11 +265,15 @@ impl Query {
     }
 
     /// Values were met, here (hop 0) or at another node.
-    pub(crate) fn met(&mut self, values: Vec<Value>, hop: u8) {
-        self.met_at(self.level, values, hop.saturating_add(self.hops));
+    fn met(&mut self, from: &NodeId, values: Vec<Value>, hop: u8) {
+        self.met_at(from, self.level, values, hop.saturating_add(self.hops));
     }
 
-    fn met_at(&mut self, level: Level, values: Vec<Value>, hop: u8) {
+    fn met_at(&mut self, from: &NodeId, level: Level, mut values: Vec<Value>, hop: u8) {
+        let is_doubted = self.except.is_doubted(from);
+        let useless = |v: &Value| is_doubted || self.except.is_useless(&v.pointer.holder.identity);
+        values.retain(|value| !useless(value));
+        let by = Some(*from);
         if self.outcome.is_none() {
             self.lasts = values.iter().map(|value| value.ttl).min().unwrap_or_default();
         }
@@ -258,12 +284,12 @@ impl Query {
         match self.kind {
             _ if self.outcome.is_some() => {}
             Kind::Get if !pointers.is_empty() => {
-                self.outcome = Some(Outcome::Found { pointers, level, hops: hop });
+                self.outcome = Some(Outcome::Found { pointers, level, hops: hop, by });
             }
             Kind::Get if self.own.is_empty() => self.own = own,
             Kind::Claim(..) if !pointers.is_empty() => {
                 pointers.dedup();
-                self.outcome = Some(Outcome::Held { pointers, level });
+                self.outcome = Some(Outcome::Held { pointers, level, by });
             }
             _ => {}
         }
@@ -284,7 +310,8 @@ impl Query {
     fn turn(&mut self) {
         if self.kind == Kind::Get {
             let pointers = std::mem::take(&mut self.own);
-            self.outcome = Some(Outcome::Found { pointers, level: Level::GLOBAL, hops: 0 });
+            let (level, hops, by) = (Level::GLOBAL, 0, None);
+            self.outcome = Some(Outcome::Found { pointers, level, hops, by });
             return;
         }
         let target = self.lookup.target();
@@ -296,46 +323,6 @@ impl Query {
 
     fn next_target(&mut self) -> Option<Contact> {
         self.targets.as_mut()?.pop_front()
-    }
-
-    /// Stores at the nearest [`COPIES`] that accept.
-    fn next_of_put(&mut self, pointer: &Pointer, ttl: Duration) -> Action {
-        if self.copies + self.waiting.len() < self.enough(COPIES)
-            && let Some(to) = self.next_target()
-        {
-            self.waiting.insert(to.id());
-            return Action::Ask(to, self.store(pointer, ttl, false));
-        }
-        match self.waiting.is_empty() {
-            false => Action::Wait,
-            true if self.level != Level::GLOBAL => Action::Widen,
-            true => Action::End(Some(self.stored())),
-        }
-    }
-
-    /// One node decides: the nearest that can. Its word given, the next nearest get copies. Mostly
-    /// it has decided when the search met it; if none felt entitled to, the nearest that answered
-    /// is told to.
-    fn next_of_claim(&mut self, pointer: &Pointer, ttl: Duration) -> Action {
-        match &self.outcome {
-            Some(Outcome::Claimed) if self.copies < COPIES => {
-                self.copies += 1;
-                match self.next_target() {
-                    Some(to) => Action::Tell(to, self.store(pointer, ttl, false)),
-                    None => Action::End(self.outcome.take()),
-                }
-            }
-            Some(_) => Action::End(self.outcome.take()),
-            None if !self.waiting.is_empty() => Action::Wait,
-            None => match self.next_target() {
-                Some(to) => {
-                    self.waiting.insert(to.id());
-                    Action::Ask(to, self.store(pointer, ttl, true))
-                }
-                // An index without room must not keep a page from its reader.
-                None => Action::End(Some(Outcome::Claimed)),
-            },
-        }
     }
 
     fn next_of_withdrawal(&mut self) -> Action {
@@ -367,11 +354,17 @@ impl Query {
         match answer {
             Answer::Stored => {
                 self.copies += 1;
+                self.is_crowd |= *from != self.local.id();
                 if is_claim && self.outcome.is_none() {
                     self.outcome = Some(Outcome::Claimed);
                 }
             }
-            Answer::Held(values) => self.met(values, 0),
+            Answer::Held(values) => {
+                if values.len() >= MAX_VALUES_PER_KEY {
+                    self.closed.insert(*from);
+                }
+                self.met(from, values, 0);
+            }
             Answer::Refused(Refusal::Unproven) if self.retold.insert(*from) => {
                 let again = self.lookup.answered().find(|contact| contact.id() == *from);
                 if let (Some(contact), Some(targets)) = (again.copied(), &mut self.targets) {
@@ -380,11 +373,6 @@ impl Query {
             }
             _ => {}
         }
-    }
-
-    fn stored(&self) -> Outcome {
-        let copies = self.copies + self.nearer_copies;
-        Outcome::Stored { copies: u8::try_from(copies).unwrap_or(u8::MAX) }
     }
 }
 
@@ -395,6 +383,7 @@ mod tests {
     use super::*;
     use crate::contact::{Identity, Services};
     use crate::id::Key;
+    use crate::limits::COPIES;
     use crate::pointer::State;
 
     const TTL: Duration = Duration::from_secs(60);
@@ -454,6 +443,10 @@ mod tests {
         Answer::Nodes(Nodes::default())
     }
 
+    fn held(last: u8, level: Level, by: &Contact) -> Outcome {
+        Outcome::Held { pointers: vec![pointer(last)], level, by: Some(by.id()) }
+    }
+
     fn is_find(request: &Request) -> bool {
         matches!(request, Request::Find { .. })
     }
@@ -499,13 +492,42 @@ mod tests {
         let nearest = nearest_first();
         let root = nearest[0];
         let (told, outcome) = run(query(Kind::Claim(pointer(1), TTL)), |to, _| match *to == root {
-            true => Answer::Claimed(nearest[1..].to_vec()),
+            true => Answer::Claimed { nearest: nearest[1..].to_vec(), provisional: true },
             false => empty(),
         });
         assert_eq!(outcome, Outcome::Claimed);
         let mut copies = nearest[1..].to_vec();
         copies.retain(|contact| contact.identity != self::contact(1).identity);
-        assert_eq!(told, copies[..COPIES - 1], "these get copies");
+        assert_eq!(told[0], root, "it was not sure of our address, so it is told again");
+        assert_eq!(told[1..], copies[..COPIES - 1], "these get copies");
+    }
+
+    /// Two nodes grant; only the nearer one counts, whoever is heard first.
+    #[test]
+    fn a_claim_is_not_decided_by_one_who_has_not_heard_of_a_nearer_node() {
+        let nearest: Vec<_> = nearest_first().into_iter().filter(|c| *c != contact(1)).collect();
+        let grant = || Answer::Claimed { nearest: Vec::new(), provisional: false };
+        let check = |at_root: Option<Answer>, expect: Option<Outcome>| {
+            let mut claim = query(Kind::Claim(pointer(9), TTL));
+            claim.local = contact(99);
+            while let Action::Ask(..) = claim.next() {}
+            claim.on_answer(&nearest[1].id(), grant());
+            while let Action::Ask(..) = claim.next() {}
+            assert!(matches!(claim.next(), Action::Wait), "the root may still answer");
+            match at_root {
+                Some(answer) => claim.on_answer(&nearest[0].id(), answer),
+                None => claim.on_delay(&nearest[0].id()),
+            }
+            let ended = std::iter::repeat_with(|| claim.next())
+                .find_map(|action| if let Action::End(end) = action { Some(end) } else { None });
+            assert_eq!(ended, Some(expect));
+        };
+        check(Some(grant()), Some(Outcome::Claimed));
+        check(None, Some(Outcome::Claimed));
+        let values = vec![Value { pointer: pointer(8), ttl: TTL }];
+        let held = held(8, Level::GLOBAL, &nearest[0]);
+        let nodes = Nodes { values, ..Nodes::default() };
+        check(Some(Answer::Nodes(nodes)), Some(held));
     }
 
     #[test]
@@ -525,7 +547,7 @@ mod tests {
         let values = vec![Value { pointer: pointer(9), ttl: TTL }];
         let nodes = Nodes { values, ..Nodes::default() };
         claim.on_answer(&contact(21).id(), Answer::Nodes(nodes));
-        let held = Outcome::Held { pointers: vec![pointer(9)], level: Level(1) };
+        let held = held(9, Level(1), &contact(21));
         assert!(matches!(claim.next(), Action::End(Some(outcome)) if outcome == held));
     }
 
@@ -548,8 +570,7 @@ mod tests {
         let (told, outcome) = run(query(Kind::Claim(pointer(1), TTL)), |_, request| {
             if is_find(request) { empty() } else { Answer::Held(vec![value]) }
         });
-        let pointers = vec![pointer(9)];
-        assert_eq!(outcome, Outcome::Held { pointers, level: Level::GLOBAL });
+        assert_eq!(outcome, held(9, Level::GLOBAL, &told[0]));
         assert_eq!(told.len(), 1);
     }
 
@@ -568,6 +589,36 @@ mod tests {
         check(&[], &[]);
         check(&[1], &[1]);
         check(&[1, 1, 1, 9, 1], &[9]);
+    }
+
+    #[test]
+    fn a_get_goes_on_past_answers_that_led_nowhere() {
+        let value = |by| Value { pointer: pointer(by), ttl: TTL };
+        let answer = |to: &Contact, _: &Request| {
+            let values = match to.identity.0[0] {
+                2 => vec![value(66), value(67)],
+                3 => vec![value(68)],
+                4 => vec![value(66), value(9)],
+                _ => Vec::new(),
+            };
+            Answer::Nodes(Nodes { values, ..Nodes::default() })
+        };
+        let (mut except, mut shown) = (Except::default(), Vec::new());
+        for _ in 0..4 {
+            let mut get = query(Kind::Get);
+            get.except = except.clone();
+            let Outcome::Found { pointers, by, .. } = run(get, answer).1 else { panic!() };
+            shown.extend(pointers.iter().map(|pointer| pointer.holder.identity.0[0]));
+            except.add(&pointers, by);
+        }
+        shown.sort_unstable();
+        shown.dedup();
+        assert_eq!(shown, [9, 66, 67, 68], "each once, and then none");
+        let junk = Except { holders: Vec::new(), givers: vec![contact(2).id()] };
+        let mut get = query(Kind::Get);
+        get.except = junk;
+        get.on_answer(&contact(2).id(), answer(&contact(2), &get.find()));
+        assert!(get.outcome.is_none(), "whoever has misled is not believed about others");
     }
 
     #[test]

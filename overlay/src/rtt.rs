@@ -5,43 +5,48 @@ use std::time::Duration;
 use crate::limits::{FIRST_TIMEOUT, MAX_TIMEOUT, MIN_TIMEOUT};
 
 /// What is known of the way to a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Rtt {
-    estimate: Option<Estimate>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Estimate {
-    /// Microseconds, all three: a table has hundreds of these.
+pub(crate) struct Rtt {
+    /// Microseconds, all three: a table has hundreds of these. [`UNKNOWN`] before the first sample.
     min: u32,
     smoothed: u32,
     variation: u32,
+}
+
+/// Longer than any sample.
+const UNKNOWN: u32 = u32::MAX;
+
+impl Default for Rtt {
+    fn default() -> Self {
+        Self { min: UNKNOWN, smoothed: 0, variation: 0 }
+    }
 }
 
 impl Rtt {
     /// Takes in one measured round trip (RFC 6298, section 2.2 and 2.3).
     pub(crate) fn sample(&mut self, rtt: Duration) {
         let rtt = u32::try_from(rtt.min(MAX_SAMPLE).as_micros()).unwrap_or(u32::MAX);
-        self.estimate = Some(match self.estimate {
-            None => Estimate { min: rtt, smoothed: rtt, variation: rtt / 2 },
-            Some(old) => Estimate {
-                min: old.min.min(rtt),
-                smoothed: (old.smoothed * 7 + rtt) / 8,
-                variation: (old.variation * 3 + old.smoothed.abs_diff(rtt)) / 4,
+        *self = match self.min {
+            UNKNOWN => Self { min: rtt, smoothed: rtt, variation: rtt / 2 },
+            min => Self {
+                min: min.min(rtt),
+                smoothed: (self.smoothed * 7 + rtt) / 8,
+                variation: (self.variation * 3 + self.smoothed.abs_diff(rtt)) / 4,
             },
-        });
+        };
     }
 
     /// The shortest seen: distance without queues.
     pub(crate) fn min(&self) -> Option<Duration> {
-        self.estimate.map(|e| micros(e.min))
+        (self.min != UNKNOWN).then(|| micros(self.min))
     }
 
     /// How long to wait for an answer before asking again.
     pub(crate) fn timeout(&self) -> Duration {
-        self.estimate.map_or(FIRST_TIMEOUT, |e| {
-            micros(e.smoothed + e.variation * 4).clamp(MIN_TIMEOUT, MAX_TIMEOUT)
-        })
+        if self.min == UNKNOWN {
+            return FIRST_TIMEOUT;
+        }
+        micros(self.smoothed + self.variation * 4).clamp(MIN_TIMEOUT, MAX_TIMEOUT)
     }
 }
 

@@ -33,6 +33,12 @@ pub struct Stats {
     pub puts_in: u64,
     /// Stores of others, refused ones included.
     pub stores_in: u64,
+    /// Messages to the whole network that were heard.
+    pub broadcasts: u64,
+    /// Times that this node has told another of one, repeats apart.
+    pub broadcasts_out: u64,
+    /// Those for which there was no room, or which one node told too many of.
+    pub broadcasts_refused: u64,
     /// Moves from one cluster to another, over all levels.
     pub moves: u64,
     /// Keys in this node's part of the index.

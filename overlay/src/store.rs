@@ -1,17 +1,18 @@
 //! This node's part of the index: Coral's sloppy storage (NSDI 2004, section 3.2).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::address::prefix;
 use crate::contact::{Contact, Identity};
 use crate::id::Key;
 use crate::limits::{
-    BETA_PER_MINUTE, MAX_TTL, MAX_VALUES, MAX_VALUES_PER_HOLDER, MAX_VALUES_PER_KEY,
-    PASSES_PER_MINUTE,
+    BETA_PER_MINUTE, BRIEF_TTL, MAX_PROVISIONAL, MAX_TTL, MAX_VALUES, MAX_VALUES_PER_KEY,
+    MAX_VALUES_PER_SOURCE, PASSES_PER_MINUTE, PROVISIONAL_TTL,
 };
 use crate::load::Load;
 use crate::pointer::Pointer;
+use crate::sources::{Source, Sources};
 use crate::time::Instant;
 use crate::wire::{Refusal, Value};
 
@@ -20,10 +21,12 @@ use crate::wire::{Refusal, Value};
 pub(crate) struct Store {
     shelves: BTreeMap<Key, Shelf>,
     expiries: BTreeSet<(Instant, Key, Identity)>,
-    holders: BTreeMap<Identity, usize>,
+    sources: Sources,
     /// Puts that passed, and gets, of late.
     puts: Load,
     gets: Load,
+    /// When the latest provisional claims were granted.
+    provisional: VecDeque<Instant>,
 }
 
 /// What a put meets at a node.
@@ -57,9 +60,10 @@ impl Default for Store {
         Self {
             shelves: BTreeMap::new(),
             expiries: BTreeSet::new(),
-            holders: BTreeMap::new(),
+            sources: Sources::default(),
             puts: Load::new(PASSES_PER_MINUTE),
             gets: Load::new(BETA_PER_MINUTE),
+            provisional: VecDeque::new(),
         }
     }
 }
@@ -73,18 +77,24 @@ impl Store {
         values
     }
 
-    /// A put of `holder` passes by: whether there is room, and whether too many have passed.
+    /// A put of `holder` passes by: whether there is room, and whether too many have passed. What
+    /// this node itself puts for [`BRIEF_TTL`] or less does not count: it may renew as often as it
+    /// must, but holds back where others crowd.
     pub(crate) fn room(
         &mut self,
         now: Instant,
         key: &Key,
         holder: &Identity,
         ttl: Duration,
+        is_own: bool,
     ) -> Room {
         let ttl = ttl.min(MAX_TTL);
         let shelf = self.shelves.get(key);
         let full = shelf.is_some_and(|shelf| shelf.is_full(now, holder, ttl));
-        Room { full, loaded: !self.puts.passes(now, key) }
+        let is_renewal = is_own && ttl <= BRIEF_TTL;
+        let passes =
+            if is_renewal { self.puts.would_pass(now, key) } else { self.puts.passes(now, key) };
+        Room { full, loaded: !passes }
     }
 
     /// A get passes by: whether too many have of late.
@@ -103,7 +113,7 @@ impl Store {
         let (holder, ttl) = (pointer.holder.identity, ttl.min(MAX_TTL));
         self.expire(now);
         let Some(shelf) = self.shelves.get_mut(&key) else {
-            self.has_capacity(&holder)?;
+            self.make_room(&pointer.holder)?;
             self.insert(now, key, pointer, ttl);
             return Ok(());
         };
@@ -120,24 +130,52 @@ impl Store {
             let first = first.expect("a shelf with all its values has one").pointer.holder.identity;
             self.remove(&key, &first);
         }
-        self.has_capacity(&holder)?;
+        self.make_room(&pointer.holder)?;
         self.insert(now, key, pointer, ttl);
         Ok(())
     }
 
-    /// Stores a pointer only if nobody else has one here: the one decision about a key.
+    /// Stores a pointer only if nobody else has one here: the one decision about a key. From an
+    /// address that is not proven it counts for [`PROVISIONAL_TTL`], and changes nothing of the
+    /// holder's own.
     pub(crate) fn claim(
         &mut self,
         now: Instant,
         key: Key,
         pointer: Pointer,
         ttl: Duration,
+        proven: bool,
     ) -> Decision {
-        let mut others = self.values(now, &key);
-        others.retain(|value| value.pointer.holder.identity != pointer.holder.identity);
+        let is_own = |value: &Value| value.pointer.holder.identity == pointer.holder.identity;
+        let (own, others): (Vec<_>, Vec<_>) = self.values(now, &key).into_iter().partition(is_own);
         if !others.is_empty() {
             return Decision::Held(others);
         }
+        if !proven {
+            return self.claim_provisionally(now, key, pointer, ttl, !own.is_empty());
+        }
+        self.put(now, key, pointer, ttl).map_or_else(Decision::Refused, |()| Decision::Claimed)
+    }
+
+    fn claim_provisionally(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+        has_own: bool,
+    ) -> Decision {
+        if has_own {
+            return Decision::Claimed;
+        }
+        while self.provisional.front().is_some_and(|at| now.since(*at) >= PROVISIONAL_TTL) {
+            self.provisional.pop_front();
+        }
+        if self.provisional.len() >= MAX_PROVISIONAL {
+            return Decision::Refused(Refusal::Unproven);
+        }
+        self.provisional.push_back(now);
+        let ttl = ttl.min(PROVISIONAL_TTL);
         self.put(now, key, pointer, ttl).map_or_else(Decision::Refused, |()| Decision::Claimed)
     }
 
@@ -150,12 +188,8 @@ impl Store {
             self.shelves.remove(key);
         }
         self.expiries.remove(&(kept.expires, *key, *holder));
-        if let Some(count) = self.holders.get_mut(holder) {
-            *count -= 1;
-            if *count == 0 {
-                self.holders.remove(holder);
-            }
-        }
+        let source = Source::of(&kept.pointer.holder);
+        self.sources.remove(source, &(kept.expires, *key, *holder));
     }
 
     /// Drops what has outlived its time.
@@ -181,12 +215,23 @@ impl Store {
         self.expiries.len()
     }
 
-    fn has_capacity(&self, holder: &Identity) -> Result<(), Refusal> {
-        let own = self.holders.get(holder).copied().unwrap_or(0);
-        if self.len() < MAX_VALUES && own < MAX_VALUES_PER_HOLDER {
+    /// Makes room for one more value of this holder. When all is full, the source that has most gives
+    /// up the value that ends first, unless it is the holder's own, or no larger.
+    fn make_room(&mut self, holder: &Contact) -> Result<(), Refusal> {
+        let own = self.sources.count(&Source::of(holder));
+        if own >= MAX_VALUES_PER_SOURCE {
+            return Err(Refusal::Capacity);
+        }
+        if self.len() < MAX_VALUES {
             return Ok(());
         }
-        Err(Refusal::Capacity)
+        match self.sources.largest() {
+            Some((most, (_, key, identity))) if most > own + 1 => {
+                self.remove(&key, &identity);
+                Ok(())
+            }
+            _ => Err(Refusal::Capacity),
+        }
     }
 
     fn insert(&mut self, now: Instant, key: Key, pointer: Pointer, ttl: Duration) {
@@ -194,7 +239,7 @@ impl Store {
         let shelf = self.shelves.entry(key).or_insert(Shelf { values: Vec::new() });
         shelf.values.push(Kept { pointer, expires });
         self.expiries.insert((expires, key, holder));
-        *self.holders.entry(holder).or_default() += 1;
+        self.sources.insert(Source::of(&pointer.holder), (expires, key, holder));
     }
 }
 
@@ -278,7 +323,7 @@ mod tests {
             assert_eq!(store.put(at(0), KEY, pointer(by), secs(3_600)), Ok(()));
         }
         assert_eq!(store.put(at(1), KEY, pointer(5), secs(3_600)), Err(Refusal::Full));
-        assert!(store.room(at(1), &KEY, &Identity([5; 32]), secs(3_600)).full);
+        assert!(store.room(at(1), &KEY, &Identity([5; 32]), secs(3_600), false).full);
         assert_eq!(store.put(at(1), KEY, pointer(2), secs(3_600)), Ok(()), "its own is replaced");
         assert_eq!(holders(&store, at(1)), [1, 2, 3, 4]);
     }
@@ -303,13 +348,13 @@ mod tests {
         assert_eq!((store.keys(), store.len(), store.next_expiry()), (1, 1, Some(at(7_200))));
         store.expire(at(7_200));
         assert_eq!((store.keys(), store.len(), store.next_expiry()), (0, 0, None));
-        assert!(store.holders.is_empty());
+        assert_eq!(store.sources.len(), 0);
     }
 
     #[test]
     fn loaded_by_puts_even_where_nothing_is_stored() {
         let mut store = Store::default();
-        let mut passes = |now| !store.room(now, &KEY, &Identity([9; 32]), secs(60)).loaded;
+        let mut passes = |now| !store.room(now, &KEY, &Identity([9; 32]), secs(60), false).loaded;
         assert_eq!((0..50).filter(|_| passes(at(0))).count(), PASSES_PER_MINUTE);
         assert_eq!((1..=60).filter(|second| passes(at(*second))).count(), 1, "a minute later");
     }
@@ -317,13 +362,23 @@ mod tests {
     #[test]
     fn a_claim_is_decided_once() {
         let mut store = Store::default();
-        assert_eq!(store.claim(at(0), KEY, pointer(1), secs(20)), Decision::Claimed);
-        assert_eq!(store.claim(at(1), KEY, pointer(1), secs(20)), Decision::Claimed, "a repeat");
-        let Decision::Held(by) = store.claim(at(2), KEY, pointer(2), secs(20)) else { panic!() };
+        assert_eq!(store.claim(at(0), KEY, pointer(1), secs(20), true), Decision::Claimed);
+        assert_eq!(
+            store.claim(at(1), KEY, pointer(1), secs(20), true),
+            Decision::Claimed,
+            "a repeat"
+        );
+        let Decision::Held(by) = store.claim(at(2), KEY, pointer(2), secs(20), true) else {
+            panic!()
+        };
         assert_eq!(by[0].pointer, pointer(1));
         store.remove(&KEY, &Identity([1; 32]));
-        assert_eq!(store.claim(at(3), KEY, pointer(2), secs(20)), Decision::Claimed);
-        assert_eq!(store.claim(at(23), KEY, pointer(3), secs(20)), Decision::Claimed, "it ended");
+        assert_eq!(store.claim(at(3), KEY, pointer(2), secs(20), true), Decision::Claimed);
+        assert_eq!(
+            store.claim(at(23), KEY, pointer(3), secs(20), true),
+            Decision::Claimed,
+            "it ended"
+        );
     }
 
     #[test]
@@ -336,13 +391,29 @@ mod tests {
     }
 
     #[test]
-    fn one_holder_cannot_fill_the_index() {
+    fn one_neighbourhood_cannot_fill_the_index_whatever_its_identities() {
         let mut store = Store::default();
         let key = |i: usize| Key::of_name(&i.to_be_bytes());
-        let taken = (0..MAX_VALUES_PER_HOLDER + 10)
-            .filter(|i| store.put(at(0), key(*i), pointer(1), secs(60)).is_ok());
-        assert_eq!(taken.count(), MAX_VALUES_PER_HOLDER);
+        let by = |net: u8, i: usize| {
+            let mut pointer = public([192, 0, net, 1 + i.to_be_bytes()[7] % 200]);
+            pointer.holder.identity.0[..8].copy_from_slice(&i.to_be_bytes());
+            pointer
+        };
+        let fill = |store: &mut Store, net: u8, from: usize| {
+            let keys = from..from + MAX_VALUES_PER_SOURCE + 10;
+            keys.filter(|i| store.put(at(0), key(*i), by(net, *i), secs(60)).is_ok()).count()
+        };
+        assert_eq!(fill(&mut store, 1, 0), MAX_VALUES_PER_SOURCE);
         assert_eq!(store.put(at(0), KEY, pointer(2), secs(60)), Ok(()));
+        for net in 2..=4 {
+            fill(&mut store, net, usize::from(net) << 32);
+        }
+        assert_eq!(store.len(), MAX_VALUES);
+        assert_eq!(store.put(at(0), key(usize::MAX), public([192, 0, 9, 9]), secs(60)), Ok(()));
+        assert_eq!(store.len(), MAX_VALUES, "one of the largest has made room");
+        let refused = store.put(at(0), key(usize::MAX), by(1, usize::MAX), secs(60));
+        assert!(refused.is_err());
+        assert_eq!(store.values(at(1), &KEY).len(), 1, "the small one is left alone");
     }
 
     proptest! {
@@ -356,12 +427,12 @@ mod tests {
                 now += step;
                 match op {
                     0 => _ = store.put(at(now), KEY, pointer(by), secs(ttl)),
-                    1 => _ = store.claim(at(now), KEY, pointer(by), secs(ttl)),
+                    1 => _ = store.claim(at(now), KEY, pointer(by), secs(ttl), true),
                     _ => store.remove(&KEY, &Identity([by; 32])),
                 }
                 let held: usize = store.shelves.values().map(|s| s.values.len()).sum();
                 prop_assert_eq!(held, store.len());
-                prop_assert_eq!(held, store.holders.values().sum::<usize>());
+                prop_assert_eq!(held, store.sources.len());
                 prop_assert!(store.shelves.values().all(|s| (1..=4).contains(&s.values.len())));
                 let mut unique = holders(&store, at(now));
                 unique.dedup();

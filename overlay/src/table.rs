@@ -1,7 +1,9 @@
 //! The routing table: buckets by distance (Kademlia, section 2.2) of contacts met first-hand.
 
-use std::collections::BTreeMap;
+mod entry;
+
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
@@ -10,23 +12,36 @@ use rand_core::Rng;
 use crate::address::prefix;
 use crate::clusters::Memberships;
 use crate::contact::Contact;
-use crate::id::{Distance, Key, NodeId};
+use crate::id::{Distance, Id, Key, NodeId};
 use crate::level::Level;
 use crate::limits::{
     FAR_PING_AFTER, LEVEL_BUCKET, MAX_CONTACTS, MAX_FAILURES, MAX_NEIGHBOURS, MAX_TIMEOUT,
-    MEASURE_WITHIN, MIN_BUCKET, PING_AFTER, PING_AGAIN_AFTER, REPLACEMENTS,
+    MIN_BUCKET, PING_AFTER, REPLACEMENTS,
 };
-use crate::rtt::Rtt;
 use crate::time::Instant;
+use entry::Card;
+pub(crate) use entry::Entry;
 
-/// Contacts by the number of bits that their ids share with ours.
+/// Contacts by the number of bits that their ids share with ours: a bucket each.
 #[derive(Debug)]
 pub(crate) struct Table {
     local: NodeId,
-    buckets: BTreeMap<usize, Bucket>,
-    /// Counts the changes of the set of contacts.
-    revision: u64,
-    /// Makes this node's order of preference one that nobody else has or can foresee.
+    /// Nearest first, so that each bucket, and each half of one, is a run. A bucket holds those of
+    /// the best [`Entry::rank`] among all that were met. Were the oldest kept, as in Kademlia, then
+    /// the first hundred nodes of a network would be in everybody's table and take everybody's
+    /// requests.
+    entries: Vec<Entry>,
+    /// The first 64 bits of their distances, which is all that is looked at in most cases.
+    order: Vec<u64>,
+    /// Met, but without a place; the last one was heard most recently.
+    waiting: Vec<Waiting>,
+    /// Counts the changes of the set of live neighbours.
+    changes: u64,
+    /// Whether the set of neighbours may have changed.
+    is_stale: bool,
+    /// Round trip of the farthest neighbour; the longest while everybody is one.
+    reach: Duration,
+    /// Of the order of preference.
     salt: u64,
     /// This node's own clusters.
     own: Memberships,
@@ -35,37 +50,15 @@ pub(crate) struct Table {
     rng: ChaCha8Rng,
 }
 
-#[derive(Debug, Default)]
-struct Bucket {
-    /// Those of the best [`Entry::rank`] among all that were met. Were the oldest kept, as in
-    /// Kademlia, then the first hundred nodes of a network would be in everybody's table and take
-    /// everybody's requests.
-    entries: Vec<Entry>,
-    /// Met, but without a place; the last one was heard most recently.
-    waiting: Vec<(Contact, Instant)>,
+#[derive(Debug)]
+struct Waiting {
+    bucket: u8,
+    card: Card,
+    heard: Instant,
 }
 
-/// A contact with a place, and how it has been doing.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) id: NodeId,
-    pub(crate) contact: Contact,
-    /// When it was last heard from.
-    pub(crate) verified: Instant,
-    pub(crate) rtt: Rtt,
-    failures: u8,
-    failed: Instant,
-    /// When it was last pinged, while no answer has come.
-    asked: Option<Instant>,
-    /// How much of its interval is left out, so that pings spread: 0 to 1/5 of it.
-    spread: u32,
-    /// Its place in the order of preference: lower is better.
-    rank: u64,
-    /// Its clusters, as it said last.
-    pub(crate) clusters: Memberships,
-    /// The nearest level that it shares with us.
-    pub(crate) level: Level,
-}
+/// Entries allocated at first. After them come all: growth by steps would leave holes of odd sizes.
+const FEW: usize = 16;
 
 impl Table {
     pub(crate) fn new(
@@ -74,49 +67,59 @@ impl Table {
         near: Duration,
         mut rng: ChaCha8Rng,
     ) -> Self {
-        let salt = rng.next_u64();
-        Self { local, buckets: BTreeMap::new(), revision: 0, salt, own, near, rng }
+        Self {
+            local,
+            entries: Vec::new(),
+            order: Vec::new(),
+            waiting: Vec::new(),
+            changes: 0,
+            is_stale: false,
+            reach: MAX_TIMEOUT,
+            salt: rng.next_u64(),
+            own,
+            near,
+            rng,
+        }
     }
 
-    pub(crate) const fn revision(&self) -> u64 {
-        self.revision
+    /// Differs from an earlier count if the set of live neighbours does.
+    pub(crate) const fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.buckets.values().flat_map(|bucket| &bucket.entries)
+        self.entries.iter()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.buckets.values().map(|bucket| bucket.entries.len()).sum()
+    pub(crate) const fn len(&self) -> usize {
+        self.entries.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     pub(crate) fn entry(&self, id: &NodeId) -> Option<&Entry> {
-        let bucket = self.buckets.get(&self.index(id))?;
-        bucket.entries.iter().find(|entry| entry.id == *id)
+        self.place(id).ok().map(|at| &self.entries[at])
     }
 
-    fn entry_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
-        let index = self.index(id);
-        let bucket = self.buckets.get_mut(&index)?;
-        bucket.entries.iter_mut().find(|entry| entry.id == *id)
+    /// Whether it has a place, but did not answer last.
+    pub(crate) fn is_failing(&self, id: &NodeId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.failures > 0)
     }
 
     pub(crate) fn at_addr(&self, addr: SocketAddr) -> Option<&Entry> {
-        self.entries().find(|entry| entry.contact.addr == addr)
+        self.entries.iter().find(|entry| entry.addr() == addr)
     }
 
     /// Whether the contact, were it heard first-hand, would have a place at once.
     pub(crate) fn wants(&self, contact: &Contact) -> bool {
         let id = contact.id();
+        let bucket = self.bucket(self.index(&id));
         id != self.local
-            && self.entry(&id).is_none()
-            && self.buckets.get(&self.index(&id)).is_none_or(|bucket| {
-                bucket.has_place(self.has_room()) && !bucket.has_neighbour(contact)
-            })
+            && self.place(&id).is_err()
+            && (self.has_room() || bucket.len() < MIN_BUCKET)
+            && !self.has_neighbour(bucket, contact)
     }
 
     /// A contact was heard from at an address that is proven to be its own. True if it is new.
@@ -132,44 +135,63 @@ impl Table {
             return false;
         }
         let level = shared(&self.own, &clusters);
-        if let Some(entry) = self.entry_mut(&id) {
-            let changed = entry.contact != contact || entry.level != level;
+        if let Ok(at) = self.place(&id) {
+            let entry = &mut self.entries[at];
             // Another node with the same id, at another port, waits until this one fails.
-            if entry.contact.addr != contact.addr && entry.failures == 0 {
+            if entry.failures == 0 && entry.addr() != contact.addr {
                 return false;
             }
-            (entry.contact, entry.clusters, entry.level) = (contact, clusters, level);
+            let changed = entry.heard(now, &contact);
+            (entry.clusters, entry.level) = (clusters, level);
             rtt.into_iter().for_each(|rtt| entry.rtt.sample(rtt));
-            entry.verified = now;
-            entry.failures = 0;
-            entry.asked = None;
-            self.revision += u64::from(changed);
+            if entry.is_neighbour {
+                self.changes += u64::from(changed || !entry.is_live);
+                entry.is_live = true;
+            } else {
+                self.is_stale |= entry.rtt.min().is_some_and(|rtt| rtt < self.reach);
+            }
             return false;
         }
-        let index = self.index(&id);
-        let spread = self.rng.next_u32();
-        let mut newcomer = Entry::new(id, contact, now, spread, rank(self.salt, &id));
+        let mut newcomer = Entry::new(id, &contact, now, self.rng.next_u32());
         (newcomer.clusters, newcomer.level) = (clusters, level);
         rtt.into_iter().for_each(|rtt| newcomer.rtt.sample(rtt));
-        let has_room = self.has_room();
-        let bucket = self.buckets.entry(index).or_default();
-        bucket.waiting.retain(|(waiting, _)| waiting.addr != contact.addr);
-        let turned_away = bucket.insert(newcomer, has_room, self.near);
-        let is_in = turned_away.as_ref().is_none_or(|entry| entry.id != id);
-        if let Some(entry) = turned_away {
-            bucket.keep_waiting(&entry);
-        } else if !has_room {
-            self.make_room();
+        let index = self.index(&id);
+        self.waiting.retain(|w| usize::from(w.bucket) != index || w.card.addr() != contact.addr);
+        self.admit(index, newcomer)
+    }
+
+    /// Takes it in if it may come in.
+    fn admit(&mut self, index: usize, newcomer: Entry) -> bool {
+        let bucket = self.bucket(index);
+        if self.has_neighbour(bucket.clone(), &newcomer.contact()) {
+            self.keep_waiting(index, &newcomer);
+            return false;
         }
-        self.revision += u64::from(is_in);
-        is_in
+        let kept = self.entries[bucket.clone()].iter().filter(|entry| entry.is_kept(self.near));
+        let is_due = newcomer.is_kept(self.near) && kept.count() < LEVEL_BUCKET;
+        if is_due || self.has_room() || bucket.len() < MIN_BUCKET {
+            self.insert(newcomer);
+            if self.entries.len() > MAX_CONTACTS {
+                self.make_room();
+            }
+            return true;
+        }
+        let rank = newcomer.rank(self.salt);
+        let Some(last) = self.last(bucket).filter(|at| self.entries[*at].rank(self.salt) > rank)
+        else {
+            self.keep_waiting(index, &newcomer);
+            return false;
+        };
+        let entry = self.remove(last);
+        self.keep_waiting(index, &entry);
+        self.insert(newcomer);
+        true
     }
 
     /// This node has moved to other clusters.
     pub(crate) fn set_clusters(&mut self, own: Memberships) {
         self.own = own;
-        self.revision += 1;
-        for entry in self.buckets.values_mut().flat_map(|bucket| &mut bucket.entries) {
+        for entry in &mut self.entries {
             entry.level = shared(&own, &entry.clusters);
         }
     }
@@ -177,73 +199,73 @@ impl Table {
     /// A request that was sent at `sent` was never answered. Gives the contact that lost its place.
     pub(crate) fn failed(&mut self, now: Instant, id: &NodeId, sent: Instant) -> Option<Contact> {
         let spread = self.rng.next_u32();
-        let index = self.index(id);
-        let bucket = self.buckets.get_mut(&index)?;
-        let at = bucket.entries.iter().position(|entry| entry.id == *id)?;
-        let entry = &mut bucket.entries[at];
-        entry.asked = None;
-        // What was under way at the last failure, or before the last answer, tells nothing new.
-        if sent < entry.verified || (entry.failures > 0 && sent < entry.failed) {
+        let at = self.place(id).ok()?;
+        if !self.entries[at].failed(now, sent) || self.entries[at].failures < MAX_FAILURES {
             return None;
         }
-        entry.failures += 1;
-        entry.failed = now;
-        if entry.failures < MAX_FAILURES {
-            return None;
-        }
-        let gone = bucket.entries.remove(at).contact;
-        bucket.promote(spread, self.salt);
-        if bucket.entries.is_empty() {
-            self.buckets.remove(&index);
-        }
-        self.revision += 1;
+        let gone = self.remove(at).contact();
+        self.promote(self.index(id), spread);
         Some(gone)
     }
 
     /// The `count` contacts nearest to `key` that share this level with us and are not failing,
     /// nearest first.
     pub(crate) fn closest(&self, level: Level, key: &Key, count: usize) -> Vec<Contact> {
-        let mut found: Vec<_> = self
-            .entries()
-            .filter(|entry| entry.failures == 0 && shares(&self.own, &entry.clusters, level))
-            .map(|entry| (entry.id.distance(key), &entry.contact))
-            .collect();
-        if found.len() > count && count > 0 {
-            found.select_nth_unstable(count - 1);
-        }
-        found.truncate(count);
-        found.sort_unstable();
-        found.into_iter().map(|(_, contact)| *contact).collect()
+        let mut found = Vec::with_capacity(count);
+        let way = self.distance(key);
+        visit(&self.order, 0, way, &mut |at| {
+            let entry = &self.entries[at];
+            if entry.failures == 0 && shares(&self.own, &entry.clusters, level) {
+                found.push(entry.contact());
+            }
+            found.len() < count
+        });
+        found
     }
 
     /// Whether a contact that has not been given up is nearer to `key` than `distance`.
     pub(crate) fn knows_nearer(&self, key: &Key, distance: &Distance) -> bool {
-        self.entries().any(|entry| entry.id.distance(key) < *distance)
+        let mut is_nearer = false;
+        visit(&self.order, 0, self.distance(key), &mut |at| {
+            is_nearer = self.entries[at].id.distance(key) < *distance;
+            false
+        });
+        is_nearer
     }
 
-    /// The entries nearest by round trip: the neighbours that are kept alive.
+    /// The contacts of a bucket that are not failing.
+    pub(crate) fn members(&self, index: usize) -> Vec<Contact> {
+        let all = self.entries[self.bucket(index)].iter();
+        all.filter(|entry| entry.failures == 0).map(Entry::contact).collect()
+    }
+
+    /// The entries nearest by round trip, as of the last [`Self::due`]: those that are kept alive.
     pub(crate) fn neighbours(&self) -> Vec<&Entry> {
-        let mut all: Vec<_> = self.entries().collect();
-        let nearness = |entry: &&Entry| (entry.rtt.min().unwrap_or(MAX_TIMEOUT), entry.id);
-        if all.len() > MAX_NEIGHBOURS {
-            all.select_nth_unstable_by_key(MAX_NEIGHBOURS - 1, nearness);
-            all.truncate(MAX_NEIGHBOURS);
-        }
-        all.sort_unstable_by_key(nearness);
+        let mut all: Vec<_> = self.entries.iter().filter(|entry| entry.is_neighbour).collect();
+        all.sort_unstable_by_key(|entry| entry.nearness());
         all
+    }
+
+    /// How many neighbours the directory names.
+    pub(crate) fn live(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.is_live).count()
     }
 
     /// Marks those that are due for a ping as asked, and tells when the next will be.
     pub(crate) fn due(&mut self, now: Instant) -> (Vec<Contact>, Option<Instant>) {
-        let mut near: Vec<_> = self.neighbours().iter().map(|entry| entry.id).collect();
-        near.sort_unstable();
+        if self.is_stale {
+            self.choose_neighbours();
+        }
         let (mut due, mut next) = (Vec::new(), None::<Instant>);
-        for entry in self.buckets.values_mut().flat_map(|bucket| &mut bucket.entries) {
-            let is_near = near.binary_search(&entry.id).is_ok();
-            let mut at = entry.ping_at(if is_near { PING_AFTER } else { FAR_PING_AFTER });
+        for entry in &mut self.entries {
+            let is_live = entry.is_neighbour && entry.is_fresh(now);
+            self.changes += u64::from(entry.is_live != is_live);
+            entry.is_live = is_live;
+            let mut at =
+                entry.ping_at(if entry.is_neighbour { PING_AFTER } else { FAR_PING_AFTER });
             if at <= now {
-                due.push(entry.contact);
-                entry.asked = Some(now);
+                due.push(entry.contact());
+                entry.ask(now);
                 at = now + MAX_TIMEOUT * 3;
             }
             next = Some(next.map_or(at, |next| next.min(at)));
@@ -253,80 +275,134 @@ impl Table {
 
     /// How many bits the nearest contact shares with us: deeper buckets are empty.
     pub(crate) fn depth(&self) -> usize {
-        self.buckets.keys().next_back().copied().unwrap_or(0)
+        self.entries.first().map_or(0, |entry| self.index(&entry.id))
     }
 
-    fn has_room(&self) -> bool {
-        self.len() < MAX_CONTACTS
+    fn choose_neighbours(&mut self) {
+        self.is_stale = false;
+        let mut order: Vec<_> = self.entries.iter().map(Entry::nearness).collect();
+        let last = (order.len() > MAX_NEIGHBOURS)
+            .then(|| *order.select_nth_unstable(MAX_NEIGHBOURS - 1).1);
+        self.reach = last.map_or(MAX_TIMEOUT, |(rtt, _)| rtt);
+        for entry in &mut self.entries {
+            entry.is_neighbour = last.is_none_or(|last| entry.nearness() <= last);
+        }
+    }
+
+    const fn has_room(&self) -> bool {
+        self.entries.len() < MAX_CONTACTS
     }
 
     /// Takes a place from the largest bucket for one that has not had its due.
     fn make_room(&mut self) {
-        let largest = self.buckets.values_mut().max_by_key(|bucket| bucket.entries.len());
-        let largest = largest.filter(|bucket| bucket.entries.len() > MIN_BUCKET);
-        if let Some(bucket) = largest
-            && let Some(last) = bucket.last(self.near)
+        let largest = (0..=self.depth()).max_by_key(|index| self.bucket(*index).len()).unwrap_or(0);
+        let bucket = self.bucket(largest);
+        if bucket.len() > MIN_BUCKET
+            && let Some(last) = self.last(bucket)
         {
-            let entry = bucket.entries.swap_remove(last);
-            bucket.keep_waiting(&entry);
+            let entry = self.remove(last);
+            self.keep_waiting(largest, &entry);
         }
-    }
-
-    fn index(&self, id: &NodeId) -> usize {
-        self.local.distance(id).common_bits()
-    }
-}
-
-impl Bucket {
-    const fn has_place(&self, table_has_room: bool) -> bool {
-        table_has_room || self.entries.len() < MIN_BUCKET
     }
 
     /// Where the least preferred is.
-    fn last(&self, near: Duration) -> Option<usize> {
-        let order = |at: &usize| (!self.entries[*at].is_kept(near), self.entries[*at].rank);
-        (0..self.entries.len()).max_by_key(order)
+    fn last(&self, bucket: Range<usize>) -> Option<usize> {
+        let order =
+            |at: &usize| (!self.entries[*at].is_kept(self.near), self.entries[*at].rank(self.salt));
+        bucket.max_by_key(order)
     }
 
-    fn keep_waiting(&mut self, entry: &Entry) {
-        if self.waiting.len() == REPLACEMENTS {
-            self.waiting.remove(0);
+    fn insert(&mut self, mut entry: Entry) {
+        let at = self.place(&entry.id).unwrap_or_else(|at| at);
+        // The first few are neighbours at once: the directory of a small network is never late.
+        entry.is_neighbour = self.entries.len() < MAX_NEIGHBOURS;
+        entry.is_live = entry.is_neighbour;
+        self.changes += u64::from(entry.is_live);
+        self.is_stale = true;
+        if self.entries.len() == self.entries.capacity() {
+            let all = if self.is_empty() { FEW } else { MAX_CONTACTS + 1 };
+            let more = all.saturating_sub(self.len()).max(FEW);
+            self.entries.reserve_exact(more);
+            self.order.reserve_exact(more);
         }
-        self.waiting.push((entry.contact, entry.verified));
+        self.order.insert(at, self.distance(&entry.id));
+        self.entries.insert(at, entry);
     }
 
-    fn has_neighbour(&self, contact: &Contact) -> bool {
-        let own = prefix(contact.addr.ip());
-        own.is_some() && self.entries.iter().any(|e| prefix(e.contact.addr.ip()) == own)
+    fn remove(&mut self, at: usize) -> Entry {
+        let entry = self.entries.remove(at);
+        self.order.remove(at);
+        self.changes += u64::from(entry.is_live);
+        self.is_stale |= entry.is_neighbour;
+        entry
     }
 
-    /// Takes it in if it may come in; gives back who has no place then, if anybody.
-    fn insert(&mut self, newcomer: Entry, has_room: bool, near: Duration) -> Option<Entry> {
-        if self.has_neighbour(&newcomer.contact) {
-            return Some(newcomer);
+    fn keep_waiting(&mut self, index: usize, entry: &Entry) {
+        let Ok(bucket) = u8::try_from(index) else { return };
+        let of_bucket = self.waiting.iter().filter(|waiting| waiting.bucket == bucket);
+        if of_bucket.count() == REPLACEMENTS
+            && let Some(first) = self.waiting.iter().position(|waiting| waiting.bucket == bucket)
+        {
+            self.waiting.remove(first);
         }
-        let is_due = newcomer.is_kept(near)
-            && self.entries.iter().filter(|entry| entry.is_kept(near)).count() < LEVEL_BUCKET;
-        if is_due || self.has_place(has_room) {
-            self.entries.reserve_exact(1);
-            self.entries.push(newcomer);
-            return None;
-        }
-        match self.last(near).filter(|last| self.entries[*last].rank > newcomer.rank) {
-            Some(last) => Some(std::mem::replace(&mut self.entries[last], newcomer)),
-            None => Some(newcomer),
-        }
+        let card = Card::of(&entry.contact());
+        self.waiting.push(Waiting { bucket, card, heard: entry.verified });
     }
 
     /// Gives the free place to who was heard last among those that may have it.
-    fn promote(&mut self, spread: u32, salt: u64) {
-        let fits = self.waiting.iter().rposition(|(contact, _)| !self.has_neighbour(contact));
+    fn promote(&mut self, index: usize, spread: u32) {
+        let bucket = self.bucket(index);
+        let fits = self.waiting.iter().rposition(|waiting| {
+            usize::from(waiting.bucket) == index
+                && !self.has_neighbour(bucket.clone(), &waiting.card.contact())
+        });
         if let Some(at) = fits {
-            let (contact, heard) = self.waiting.remove(at);
-            let id = contact.id();
-            self.entries.push(Entry::new(id, contact, heard, spread, rank(salt, &id)));
+            let Waiting { card, heard, .. } = self.waiting.remove(at);
+            let contact = card.contact();
+            self.insert(Entry::new(contact.id(), &contact, heard, spread));
         }
     }
+
+    fn has_neighbour(&self, bucket: Range<usize>, contact: &Contact) -> bool {
+        let own = prefix(contact.addr.ip());
+        own.is_some() && self.entries[bucket].iter().any(|e| prefix(e.addr().ip()) == own)
+    }
+
+    /// Where it is, or would be. Ids that agree with it in 64 bits have its place, which none will
+    /// by chance.
+    fn place(&self, id: &NodeId) -> Result<usize, usize> {
+        self.order.binary_search(&self.distance(id))
+    }
+
+    /// Where those are who share exactly `index` bits with us.
+    fn bucket(&self, index: usize) -> Range<usize> {
+        let shares = |bits: usize| {
+            self.order.partition_point(|distance| distance.leading_zeros() as usize >= bits)
+        };
+        shares(index + 1)..shares(index)
+    }
+
+    fn distance(&self, id: &Id) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.local.distance(id).0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    fn index(&self, id: &NodeId) -> usize {
+        self.distance(id).leading_zeros() as usize
+    }
+}
+
+/// Shows `take` the places from the nearest to a key at distance `way` from us on, until it has had
+/// enough. `run` is sorted and begins at `first`: where its members differ first they part into two
+/// runs, one of which is wholly nearer. False if `take` has had enough.
+fn visit(run: &[u64], first: usize, way: u64, take: &mut impl FnMut(usize) -> bool) -> bool {
+    let [least, .., most] = run else { return run.is_empty() || take(first) };
+    let bit = (least ^ most).leading_zeros();
+    let has_bit = |distance: u64| distance << bit >> 63 == 1;
+    let middle = run.partition_point(|distance| !has_bit(*distance));
+    let halves = [(&run[..middle], first), (&run[middle..], first + middle)];
+    let (one, other) = if has_bit(way) { (halves[1], halves[0]) } else { (halves[0], halves[1]) };
+    visit(one.0, one.1, way, take) && visit(other.0, other.1, way, take)
 }
 
 /// The nearest level at which both are in one cluster.
@@ -340,50 +416,6 @@ pub(crate) fn shares(own: &Memberships, other: &Memberships, level: Level) -> bo
     match usize::from(level.0).checked_sub(1) {
         None => true,
         Some(at) => own.get(at).is_some_and(|id| *id != 0 && Some(id) == other.get(at)),
-    }
-}
-
-/// A node's own order of preference among ids: a mix of its salt and the id (`SplitMix64`).
-fn rank(salt: u64, id: &NodeId) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = id.0;
-    let mut mixed = u64::from_be_bytes([a, b, c, d, e, f, g, h]) ^ salt;
-    for factor in [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(factor);
-    }
-    mixed ^ (mixed >> 31)
-}
-
-impl Entry {
-    fn new(id: NodeId, contact: Contact, verified: Instant, spread: u32, rank: u64) -> Self {
-        Self {
-            id,
-            contact,
-            verified,
-            rtt: Rtt::default(),
-            failures: 0,
-            failed: verified,
-            asked: None,
-            spread,
-            rank,
-            clusters: Memberships::default(),
-            level: Level::GLOBAL,
-        }
-    }
-
-    /// Whether it has a place for being near, whatever its rank.
-    fn is_kept(&self, near: Duration) -> bool {
-        self.level != Level::GLOBAL || self.rtt.min().is_some_and(|rtt| rtt <= near)
-    }
-
-    fn ping_at(&self, after: Duration) -> Instant {
-        if let Some(asked) = self.asked {
-            return asked + MAX_TIMEOUT * 3;
-        }
-        if self.failures > 0 {
-            return self.failed + PING_AGAIN_AFTER;
-        }
-        let after = if self.rtt.min().is_some() { after } else { MEASURE_WITHIN };
-        self.verified + (after - after / 5 * (self.spread >> 16) / (1 << 16))
     }
 }
 
@@ -455,7 +487,7 @@ mod tests {
         assert!(far.len() > MAX_CONTACTS);
         far.iter().for_each(|c| _ = met(&mut table, at(0), *c));
         let held = |table: &Table| {
-            let mut held: Vec<_> = table.entries().map(|e| e.contact).collect();
+            let mut held: Vec<_> = table.entries().map(Entry::contact).collect();
             held.sort_unstable();
             held
         };
@@ -463,7 +495,7 @@ mod tests {
         far.iter().rev().for_each(|c| _ = met(&mut other, at(0), *c));
         assert_eq!(held(&table), held(&other));
         assert_eq!(table.len(), MAX_CONTACTS);
-        assert_eq!(table.buckets[&0].waiting.len(), REPLACEMENTS);
+        assert_eq!(table.waiting.len(), REPLACEMENTS);
         let dead = held(&table)[3];
         table.failed(at(2), &dead.id(), at(1));
         table.failed(at(4), &dead.id(), at(3));
@@ -479,8 +511,8 @@ mod tests {
         let (far, near): (Vec<&Contact>, Vec<&Contact>) = all.iter().partition(far);
         far.iter().chain(&near).for_each(|c| _ = met(&mut table, at(0), **c));
         assert_eq!(table.len(), MAX_CONTACTS);
-        for bucket in table.buckets.values().take(6) {
-            assert!(bucket.entries.len() >= MIN_BUCKET, "{}", bucket.entries.len());
+        for bucket in (0..6).map(|index| table.bucket(index)) {
+            assert!(bucket.len() >= MIN_BUCKET, "{}", bucket.len());
         }
     }
 
@@ -490,11 +522,11 @@ mod tests {
         for last in 1..=255 {
             met(&mut table, at(0), contact([192, 0, 2, last], 0));
         }
-        assert!(table.buckets.values().all(|b| b.entries.len() == 1), "one in each");
+        assert!((0..=table.depth()).all(|index| table.bucket(index).len() <= 1), "one in each");
         for last in 2..=255 {
             met(&mut table, at(0), contact([10, 0, 2, last], 0));
         }
-        assert!(table.buckets[&0].entries.len() > 100, "private ones are exempt");
+        assert!(table.bucket(0).len() > 100, "private ones are exempt");
     }
 
     #[test]
@@ -516,13 +548,15 @@ mod tests {
                 met(&mut table, at(0), contact([127, 1, a, b], 0));
             }
             let key = Id(key);
-            let mut all: Vec<_> = table.entries().map(|e| e.contact).collect();
+            let mut all: Vec<_> = table.entries().map(Entry::contact).collect();
             all.sort_by_key(|c| c.id().distance(&key));
             all.truncate(8);
             prop_assert_eq!(table.closest(Level::GLOBAL, &key, 8), all);
-            for (index, bucket) in &table.buckets {
-                prop_assert!(!bucket.entries.is_empty());
-                prop_assert!(bucket.entries.iter().all(|e| table.index(&e.contact.id()) == *index));
+            prop_assert!(table.entries.is_sorted_by_key(|e| table.local.distance(&e.id)));
+            prop_assert!(table.entries.iter().map(|e| table.distance(&e.id)).eq(table.order.clone()));
+            for index in 0..=table.depth() {
+                let mut bucket = table.entries[table.bucket(index)].iter();
+                prop_assert!(bucket.all(|e| table.index(&e.contact().id()) == index));
             }
         }
     }

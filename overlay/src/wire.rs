@@ -12,6 +12,7 @@
 //! contact  identity(32) sender
 //! note     flags(1) [length(8)] [root(32)]        flags: 1 whole, 2 length known, 4 root known
 //! value    contact note ttl_s(4)
+//! broadcast reach(1) length(2) payload
 //! ```
 
 use std::time::Duration;
@@ -20,13 +21,15 @@ use crate::clusters::{Ring, Rings};
 use crate::contact::{Contact, Identity};
 use crate::id::Key;
 use crate::level::Level;
-use crate::limits::{MAX_CLOSER, MAX_LEVELS, MAX_PLAINTEXT, MAX_VALUES_PER_KEY};
+use crate::limits::{
+    MAX_BROADCAST, MAX_CLOSER, MAX_DEPTH, MAX_LEVELS, MAX_PLAINTEXT, MAX_VALUES_PER_KEY,
+};
 use crate::lookup::Course;
 use crate::octets::{Reader, WireError, put_contact, put_note, put_sender};
 use crate::pointer::{Pointer, State};
 
 /// The version of this format; others are dropped.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// One datagram's worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,12 @@ pub(crate) struct Message {
 pub(crate) enum Body {
     Request(Request),
     Answer(Answer),
+    /// A message to the whole network, which the receiver passes on to those who share `reach` bits
+    /// or more with it. Answered as a request is.
+    Broadcast {
+        reach: u8,
+        payload: Vec<u8>,
+    },
 }
 
 /// What is asked. A stored pointer's holder is always the sender, so it is not in the message.
@@ -74,11 +83,17 @@ pub(crate) enum Answer {
     Nodes(Nodes),
     Stored,
     Refused(Refusal),
-    /// To a claim: others hold it.
+    /// To a claim: others hold it. To any store: these are all that have room.
     Held(Vec<Value>),
-    /// To a find with a claim: it is the sender's, and these are the nearest others to the key.
-    Claimed(Vec<Contact>),
+    /// To a find with a claim: it is the sender's, and these are the nearest others to the key. A
+    /// provisional one ends soon, unless the sender stores it now that its address is proven.
+    Claimed {
+        nearest: Vec<Contact>,
+        provisional: bool,
+    },
     Withdrawn,
+    /// To a message to the whole network.
+    Received,
 }
 
 /// The answer to a find.
@@ -153,6 +168,12 @@ impl Message {
         match &self.body {
             Body::Request(request) => put_request(&mut out, request),
             Body::Answer(answer) => put_answer(&mut out, answer),
+            Body::Broadcast { reach, payload } => {
+                let payload = &payload[..payload.len().min(MAX_BROADCAST)];
+                out.push(*reach);
+                out.extend(u16::try_from(payload.len()).expect("it is bounded").to_be_bytes());
+                out.extend(payload);
+            }
         }
         debug_assert!(out.len() <= MAX_PLAINTEXT, "the worst case is tested");
         out
@@ -178,6 +199,7 @@ const PING: u8 = 0;
 const FIND: u8 = 1;
 const STORE: u8 = 2;
 const WITHDRAW: u8 = 3;
+const BROADCAST: u8 = 4;
 const PONG: u8 = 0x80;
 const NODES: u8 = 0x81;
 const STORED: u8 = 0x82;
@@ -185,6 +207,7 @@ const REFUSED: u8 = 0x83;
 const HELD: u8 = 0x84;
 const WITHDRAWN: u8 = 0x85;
 const CLAIMED: u8 = 0x86;
+const RECEIVED: u8 = 0x87;
 
 const fn kind(body: &Body) -> u8 {
     match body {
@@ -192,13 +215,15 @@ const fn kind(body: &Body) -> u8 {
         Body::Request(Request::Find { .. }) => FIND,
         Body::Request(Request::Store { .. }) => STORE,
         Body::Request(Request::Withdraw { .. }) => WITHDRAW,
+        Body::Broadcast { .. } => BROADCAST,
+        Body::Answer(Answer::Received) => RECEIVED,
         Body::Answer(Answer::Pong) => PONG,
         Body::Answer(Answer::Nodes(_)) => NODES,
         Body::Answer(Answer::Stored) => STORED,
         Body::Answer(Answer::Refused(_)) => REFUSED,
         Body::Answer(Answer::Held(_)) => HELD,
         Body::Answer(Answer::Withdrawn) => WITHDRAWN,
-        Body::Answer(Answer::Claimed(_)) => CLAIMED,
+        Body::Answer(Answer::Claimed { .. }) => CLAIMED,
     }
 }
 
@@ -256,7 +281,7 @@ fn put_request(out: &mut Vec<u8>, request: &Request) {
 
 fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
     match answer {
-        Answer::Pong | Answer::Stored | Answer::Withdrawn => {}
+        Answer::Pong | Answer::Stored | Answer::Withdrawn | Answer::Received => {}
         Answer::Refused(refusal) => out.push(match refusal {
             Refusal::Full => 0,
             Refusal::Capacity => 1,
@@ -269,7 +294,10 @@ fn put_answer(out: &mut Vec<u8>, answer: &Answer) {
             put_values(out, &nodes.values);
             put_contacts(out, &nodes.closer);
         }
-        Answer::Claimed(contacts) => put_contacts(out, contacts),
+        Answer::Claimed { nearest, provisional } => {
+            out.push(u8::from(*provisional));
+            put_contacts(out, nearest);
+        }
     }
 }
 
@@ -323,6 +351,15 @@ fn body(r: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
             claim: r.flag()?,
         }),
         WITHDRAW => Body::Request(Request::Withdraw { key: r.key()?, level: Level(r.u8()?) }),
+        BROADCAST => {
+            let reach = r.u8()?;
+            let payload = r.octets(MAX_BROADCAST)?.to_vec();
+            if reach > MAX_DEPTH {
+                return Err(WireError);
+            }
+            Body::Broadcast { reach, payload }
+        }
+        RECEIVED => Body::Answer(Answer::Received),
         PONG => Body::Answer(Answer::Pong),
         NODES => {
             let flags = r.u8()?;
@@ -344,7 +381,10 @@ fn body(r: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
         })),
         HELD => Body::Answer(Answer::Held(values(r)?)),
         WITHDRAWN => Body::Answer(Answer::Withdrawn),
-        CLAIMED => Body::Answer(Answer::Claimed(contacts(r)?)),
+        CLAIMED => {
+            let (provisional, nearest) = (r.flag()?, contacts(r)?);
+            Body::Answer(Answer::Claimed { nearest, provisional })
+        }
         _ => return Err(WireError),
     })
 }
@@ -429,6 +469,9 @@ mod tests {
         let nodes = (vec(value(), 0..=4), vec(contact(), 0..=8), any::<bool>(), any::<bool>());
         prop_oneof![
             Just(Body::Request(Request::Ping)),
+            (0..=MAX_DEPTH, vec(any::<u8>(), 0..=MAX_BROADCAST))
+                .prop_map(|(reach, payload)| Body::Broadcast { reach, payload }),
+            Just(Body::Answer(Answer::Received)),
             (key(), level(), want, course).prop_map(|(key, level, want, course)| {
                 Body::Request(Request::Find { key, level, want, course })
             }),
@@ -454,7 +497,9 @@ mod tests {
             Just(Body::Answer(Answer::Refused(Refusal::Unproven))),
             vec(value(), 0..=4).prop_map(|values| Body::Answer(Answer::Held(values))),
             Just(Body::Answer(Answer::Withdrawn)),
-            vec(contact(), 0..=8).prop_map(|contacts| Body::Answer(Answer::Claimed(contacts))),
+            (vec(contact(), 0..=8), any::<bool>()).prop_map(|(nearest, provisional)| {
+                Body::Answer(Answer::Claimed { nearest, provisional })
+            }),
         ]
     }
 

@@ -1,5 +1,6 @@
 //! What is done in a world and measured there: one module an experiment.
 
+mod broadcast;
 mod clusters;
 mod hot;
 mod idle;
@@ -90,6 +91,13 @@ pub enum Workload {
         /// How long, in minutes.
         minutes: u64,
     },
+    /// Messages to the whole network, one at a time.
+    Broadcast {
+        /// How many.
+        messages: usize,
+        /// The share of nodes that dies just before each, and returns after it.
+        dead: f64,
+    },
     /// Troubles drawn by chance while all kinds of queries run; then all is healed and must work.
     Swarm {
         /// How long troubles last, in minutes.
@@ -127,6 +135,9 @@ pub(crate) fn run(scenario: &Scenario, seed: u64, matrix: Option<&Matrix>) -> Re
             restart::run(&mut world, to, share, Duration::from_secs(away_s), keys);
         }
         Workload::Partition { minutes, keys } => partition::run(&mut world, to, minutes, keys),
+        Workload::Broadcast { messages, dead } => {
+            broadcast::run(&mut world, to, messages, dead);
+        }
         Workload::Idle { minutes } => idle::run(&mut world, to, minutes),
         Workload::Swarm { minutes, keys } => swarm::run(&mut world, to, minutes, keys),
     }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use coralline_overlay::{
-    Busy, Contact, Instant, Key, Outcome, Overlay, Pointer, QueryId, Settings, State,
+    Busy, Contact, Except, Instant, Key, Outcome, Overlay, Pointer, QueryId, Settings, State,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -75,7 +75,6 @@ pub struct World {
     churn: Option<Churn>,
     levels: Vec<Duration>,
     nodes: Vec<Node>,
-    addrs: BTreeMap<SocketAddr, usize>,
     queue: Queue<Happening>,
     trace: Trace,
     open: BTreeMap<(usize, QueryId), Open>,
@@ -86,6 +85,8 @@ pub struct World {
     trails: Option<Trails>,
     /// Liars' inventions; with any, junk is no violation.
     junk: Vec<Contact>,
+    /// Messages to the whole network, as they were heard.
+    heard: Vec<(Instant, usize, Key)>,
     buf: Vec<u8>,
     /// Payloads that may be filled again.
     spare: Vec<Vec<u8>>,
@@ -133,7 +134,6 @@ impl World {
             Some(matrix) => Geography::of_matrix(matrix, count, &mut rng),
         };
         let nodes: Vec<_> = (0..count).map(|at| Node::new(at, &mut rng)).collect();
-        let addrs = nodes.iter().enumerate().map(|(at, node)| (node.contact.addr, at)).collect();
         let mut world = Self {
             now: Instant::default(),
             rng,
@@ -142,7 +142,6 @@ impl World {
             churn: None,
             levels,
             nodes,
-            addrs,
             queue: Queue::default(),
             trace: Trace::default(),
             open: BTreeMap::new(),
@@ -152,6 +151,7 @@ impl World {
             watch: None,
             trails: None,
             junk: Vec::new(),
+            heard: Vec::new(),
             buf: Vec::new(),
             spare: Vec::new(),
         };
@@ -211,6 +211,14 @@ impl World {
         self.query(node, key, |core, now, _| core.get(now, key))
     }
 
+    /// Starts a get past answers that led nowhere.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn get_except(&mut self, node: usize, key: Key, except: Except) -> Result<QueryId, Busy> {
+        self.query(node, key, |core, now, _| core.get_except(now, key, except))
+    }
+
     /// Starts a put of a pointer to that node.
     ///
     /// # Errors
@@ -236,6 +244,21 @@ impl World {
     pub fn withdraw(&mut self, node: usize, key: Key) -> Result<QueryId, Busy> {
         self.ledger.withdrawn(key, node);
         self.query(node, key, |core, now, _| core.withdraw(now, key))
+    }
+
+    /// Lets a living node send a message to the whole network, which everybody passes on.
+    ///
+    /// # Panics
+    /// If it has sent too many of late.
+    pub fn broadcast(&mut self, node: usize, payload: &[u8]) {
+        let core = self.nodes[node].core.as_mut().expect("only a living node is asked");
+        core.broadcast(self.now, payload).expect("few are under way");
+        self.drain(node);
+    }
+
+    /// When which node has heard which message to the whole network, since the last call.
+    pub fn take_heard(&mut self) -> Vec<(Instant, usize, Key)> {
+        std::mem::take(&mut self.heard)
     }
 
     /// Takes what came of a query, if it has ended.

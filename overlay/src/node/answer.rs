@@ -6,19 +6,19 @@ use crate::address::admissible;
 use crate::contact::Contact;
 use crate::id::Key;
 use crate::level::Level;
-use crate::limits::{BUCKET, MAX_CLOSER, UNPROVEN_ANSWER};
+use crate::limits::{BUCKET, MAX_CLOSER};
 use crate::lookup::{Course, halfway};
 use crate::node::{Heard, Overlay};
 use crate::query::Kind;
 use crate::store::Decision;
 use crate::table::shares;
 use crate::time::Instant;
-use crate::wire::{Answer, Body, Message, Nodes, Note, Refusal, Request, Want};
+use crate::wire::{Answer, Body, Message, Nodes, Note, Refusal, Request, Value, Want};
 
 impl Overlay {
     pub(super) fn on_request(&mut self, now: Instant, from: Heard, number: u64, request: &Request) {
         let Heard { sender, proven, .. } = from;
-        self.clusters.heard(now, &from.rings);
+        self.clusters.heard(&from.rings);
         self.count(request);
         let answer = if self.is_served(&from, request) {
             self.serve(now, sender, proven, request)
@@ -26,15 +26,17 @@ impl Overlay {
             self.stats.dropped.level += 1;
             Answer::Refused(Refusal::Elsewhere)
         };
+        self.reply(now, &from, number, answer);
+    }
+
+    /// Answers, and notes who asked.
+    pub(super) fn reply(&mut self, now: Instant, from: &Heard, number: u64, answer: Answer) {
+        let Heard { sender, proven, .. } = *from;
         let (rings, body) = (self.clusters.rings(now), Body::Answer(answer));
-        let mut message = Message { number, sender: self.local, rings, body };
-        let mut payload = message.encode();
-        while !proven && payload.len() > UNPROVEN_ANSWER && shorten(&mut message.body) {
-            payload = message.encode();
-        }
+        let payload = Message { number, sender: self.local, rings, body }.encode();
         self.send(sender.addr, Some(sender.identity), payload);
         if proven {
-            self.meet(now, &from, None);
+            self.meet(now, from, None);
         } else {
             self.greet(now, sender);
         }
@@ -74,7 +76,7 @@ impl Overlay {
             Request::Store { key, note, ttl, claim, .. } => {
                 let pointer = note.by(sender);
                 let decision = if claim {
-                    self.store.claim(now, key, pointer, ttl)
+                    self.store.claim(now, key, pointer, ttl, proven)
                 } else {
                     let stored = self.store.put(now, key, pointer, ttl);
                     stored.map_or_else(Decision::Refused, |()| Decision::Claimed)
@@ -84,7 +86,7 @@ impl Overlay {
                     Decision::Held(values) => Answer::Held(values),
                     Decision::Refused(refusal) => {
                         self.stats.stores_refused += 1;
-                        Answer::Refused(refusal)
+                        self.refused(now, &key, refusal)
                     }
                 }
             }
@@ -92,6 +94,14 @@ impl Overlay {
                 self.store.remove(&key, &sender.identity);
                 Answer::Withdrawn
             }
+        }
+    }
+
+    /// Who is full shows with what, so that it is believed.
+    fn refused(&self, now: Instant, key: &Key, refusal: Refusal) -> Answer {
+        match refusal {
+            Refusal::Full => Answer::Held(self.store.values(now, key)),
+            _ => Answer::Refused(refusal),
         }
     }
 
@@ -112,8 +122,11 @@ impl Overlay {
             Answer::Nodes(nodes) => {
                 nodes.closer.retain(|contact| admissible(contact, local));
                 nodes.values.retain(|value| admissible(&value.pointer.holder, local));
+                self.prefer_the_living(&mut nodes.values);
             }
-            Answer::Claimed(nearest) => nearest.retain(|contact| admissible(contact, local)),
+            Answer::Claimed { nearest, .. } => {
+                nearest.retain(|contact| admissible(contact, local));
+            }
             Answer::Held(values) => {
                 values.retain(|value| admissible(&value.pointer.holder, local));
             }
@@ -121,8 +134,20 @@ impl Overlay {
         }
     }
 
-    /// The decision about a claim: held, if others have it; the sender's, if nobody is known who is
-    /// nearer to the key; none otherwise.
+    /// Leaves out holders that do not answer this node, unless there are no others: they may be
+    /// away from here alone, but are more often dead.
+    fn prefer_the_living(&self, values: &mut Vec<Value>) {
+        let is_lost = |value: &Value| {
+            let holder = &value.pointer.holder;
+            self.table.is_failing(&holder.id()) || self.upkeep.has_lost(holder)
+        };
+        if values.len() > 1 && !values.iter().all(is_lost) {
+            values.retain(|value| !is_lost(value));
+        }
+    }
+
+    /// The decision about a claim: the sender's, if nobody has the key nor is known to be nearer to
+    /// it. None otherwise: the sender finds out from the values and nodes that it is shown.
     fn decide(
         &mut self,
         now: Instant,
@@ -136,13 +161,12 @@ impl Overlay {
         if !is_nearest || !self.upkeep.is_settled(now) {
             return None;
         }
-        if !proven {
-            return Some(Answer::Refused(Refusal::Unproven));
-        }
-        match self.store.claim(now, key, note.by(*sender), ttl) {
+        match self.store.claim(now, key, note.by(*sender), ttl, proven) {
             Decision::Claimed => {
-                Some(Answer::Claimed(self.nearer(sender, Level::GLOBAL, &key, Course::Greedy)))
+                let nearest = self.nearer(sender, Level::GLOBAL, &key, Course::Greedy);
+                Some(Answer::Claimed { nearest, provisional: !proven })
             }
+            Decision::Refused(Refusal::Unproven) => Some(Answer::Refused(Refusal::Unproven)),
             Decision::Held(_) | Decision::Refused(_) => None,
         }
     }
@@ -179,25 +203,16 @@ impl Overlay {
             Want::Values | Want::Claim(..) => {
                 let is_own = sender.identity == self.local.identity;
                 let loaded = !is_own && self.store.is_loaded_by_get(now, key);
-                Nodes { values: self.store.values(now, key), loaded, ..Nodes::default() }
+                let mut values = self.store.values(now, key);
+                self.prefer_the_living(&mut values);
+                Nodes { values, loaded, ..Nodes::default() }
             }
             Want::Room(ttl) => {
-                let room = self.store.room(now, key, &sender.identity, ttl);
+                let is_own = sender.identity == self.local.identity;
+                let room = self.store.room(now, key, &sender.identity, ttl, is_own);
                 let values = if room.full { self.store.values(now, key) } else { Vec::new() };
                 Nodes { values, full: room.full, loaded: room.loaded, ..Nodes::default() }
             }
         }
-    }
-}
-
-/// Takes the least useful part off a long answer: the farthest contact, then the shortest-lived
-/// value.
-fn shorten(body: &mut Body) -> bool {
-    match body {
-        Body::Answer(Answer::Nodes(nodes)) => {
-            nodes.closer.pop().is_some() || nodes.values.pop().is_some()
-        }
-        Body::Answer(Answer::Claimed(nearest)) => nearest.pop().is_some(),
-        _ => false,
     }
 }

@@ -6,22 +6,40 @@ use rand_core::Rng;
 
 use crate::calls::{Call, Opening, Purpose};
 use crate::contact::{Contact, Identity};
+use crate::except::Except;
 use crate::id::Key;
 use crate::level::Level;
 use crate::limits::{
-    BUCKET, CLAIM_ATTEMPTS, FIRST_TIMEOUT, LEVEL_WIDTH, LOOKUP_WIDTH, MAX_ATTEMPTS, MAX_OUTBOX,
-    QUERY_TIME,
+    BUCKET, CLAIM_ATTEMPTS, FIRST_TIMEOUT, JOIN_ATTEMPTS, LEVEL_WIDTH, LOOKUP_WIDTH, MAX_ATTEMPTS,
+    MAX_OUTBOX, QUERY_TIME,
 };
 use crate::lookup::{Lookup, halfway};
 use crate::node::{Heard, Out, Overlay};
 use crate::output::{Event, Outcome, QueryId, Transmit};
 use crate::query::{Action, Kind, Query};
 use crate::time::Instant;
-use crate::wire::{Answer, Body, Message, Request, Want};
+use crate::wire::{Answer, Body, Message, Refusal, Request, Want};
 
 impl Overlay {
-    /// Starts a query from the nearest known contacts and `more`, at the nearest level of `level`
-    /// and wider ones at which anybody is known.
+    /// Starts a query of the application at the nearest level, a claim at the global one.
+    pub(super) fn ask(&mut self, now: Instant, key: Key, kind: Kind, except: Except) -> QueryId {
+        let is_claim = matches!(kind, Kind::Claim(..));
+        let from = if is_claim { Level::GLOBAL } else { self.clusters.nearest() };
+        let (level, lookup) = self.search(now, key, &kind, from, LOOKUP_WIDTH);
+        let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME);
+        query.pass_by(except);
+        if is_claim {
+            query.peek(self.members(&key));
+        }
+        // This node is the first on the way.
+        if let Some(nodes) = self.first_step(now, &key, &kind) {
+            query.on_answer(&self.id, Answer::Nodes(nodes));
+        }
+        self.begin(now, query)
+    }
+
+    /// Starts a lookup of upkeep from the nearest known contacts and `more`, at the nearest level of
+    /// `level` and wider ones at which anybody is known.
     pub(super) fn start(
         &mut self,
         now: Instant,
@@ -31,20 +49,15 @@ impl Overlay {
         width: usize,
         more: &[Contact],
     ) -> QueryId {
-        self.started += 1;
-        let id = QueryId(self.started);
-        let is_claim = matches!(kind, Kind::Claim(..));
-        let peeks = if is_claim { self.members(&key) } else { Vec::new() };
-        let level = if is_claim { Level::GLOBAL } else { level };
         let (level, mut lookup) = self.search(now, key, &kind, level, width);
         lookup.extend(more);
-        let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME);
-        query.peek(peeks);
-        // This node is the first on the way.
-        if let Some(nodes) = self.first_step(now, &key, &kind) {
-            query.on_answer(&self.id, Answer::Nodes(nodes));
-        }
-        self.queries.insert(id, query);
+        self.begin(now, Query::new(kind, self.local, level, lookup, now + QUERY_TIME))
+    }
+
+    fn begin(&mut self, now: Instant, query: Query) -> QueryId {
+        self.started += 1;
+        let id = QueryId(self.started);
+        self.queries.insert(id, Box::new(query));
         self.advance(now, id);
         id
     }
@@ -80,7 +93,10 @@ impl Overlay {
         if is_wide {
             from.extend(self.table.closest(level, &halfway(&key, &self.id), BUCKET));
         }
-        let lookup = Lookup::new(key, self.id, width, &from);
+        let mut lookup = Lookup::new(key, self.id, width, &from);
+        if self.hot.is_crowded(now, &key) {
+            lookup = lookup.in_a_crowd();
+        }
         (level, if is_wide { lookup.halving() } else { lookup })
     }
 
@@ -119,11 +135,11 @@ impl Overlay {
                     let _ = self.serve(now, self.local, true, &request);
                 }
                 Action::Tell(to, request) => {
-                    self.call(now, to.addr, Some(to), &request, Purpose::Upkeep);
+                    self.call(now, to.addr, Some(to), &request, Purpose::Tell);
                 }
                 Action::End(outcome) => {
                     let query = self.queries.remove(&id);
-                    self.end(now, id, query.as_ref(), outcome);
+                    self.end(now, id, query.as_deref(), outcome);
                     return;
                 }
             }
@@ -144,6 +160,9 @@ impl Overlay {
         if let Some(query) = query {
             self.remember(now, query, &outcome);
         }
+        if self.again.ended(id) {
+            return;
+        }
         if outcome == Outcome::TimedOut {
             self.stats.queries_timed_out += 1;
         } else {
@@ -157,6 +176,9 @@ impl Overlay {
         let key = query.lookup.target();
         if query.loaded {
             self.hot.note_loaded(now, key);
+        }
+        if query.is_in_a_crowd() {
+            self.hot.note_crowd(now, key);
         }
         match (&query.kind, outcome) {
             (_, Outcome::Found { pointers, .. } | Outcome::Held { pointers, .. })
@@ -175,16 +197,18 @@ impl Overlay {
     /// The outcome of a query that would only repeat an earlier one.
     pub(super) fn recalled(&self, now: Instant, key: &Key, kind: &Kind) -> Option<Outcome> {
         let found = || match self.hot.found(now, key)? {
-            Outcome::Found { pointers, level, .. } | Outcome::Held { pointers, level } => {
-                Some((pointers, level))
+            Outcome::Found { pointers, level, by, .. } | Outcome::Held { pointers, level, by } => {
+                Some((pointers, level, by))
             }
             _ => None,
         };
         match kind {
             Kind::Get => {
-                found().map(|(pointers, level)| Outcome::Found { pointers, level, hops: 0 })
+                found().map(|(pointers, level, by)| Outcome::Found { pointers, level, hops: 0, by })
             }
-            Kind::Claim(..) => found().map(|(pointers, level)| Outcome::Held { pointers, level }),
+            Kind::Claim(..) => {
+                found().map(|(pointers, level, by)| Outcome::Held { pointers, level, by })
+            }
             Kind::Put(pointer, _) => {
                 self.hot.repeats(now, key, pointer).map(|copies| Outcome::Stored { copies })
             }
@@ -201,6 +225,28 @@ impl Overlay {
         request: &Request,
         purpose: Purpose,
     ) -> bool {
+        let is_claim = matches!(
+            request,
+            Request::Find { want: Want::Claim(..), .. } | Request::Store { claim: true, .. }
+        );
+        let most = match purpose {
+            Purpose::Join => JOIN_ATTEMPTS,
+            _ if is_claim => CLAIM_ATTEMPTS,
+            _ => MAX_ATTEMPTS,
+        };
+        self.call_body(now, to, contact, Body::Request(*request), most, purpose)
+    }
+
+    /// Sends what is to be answered, up to `most` times.
+    pub(super) fn call_body(
+        &mut self,
+        now: Instant,
+        to: SocketAddr,
+        contact: Option<Contact>,
+        body: Body,
+        most: u8,
+        purpose: Purpose,
+    ) -> bool {
         if !self.calls.has_room(purpose) {
             return false;
         }
@@ -208,14 +254,11 @@ impl Overlay {
         while self.calls.contains(number) {
             number = self.rng.next_u64();
         }
-        let body = Body::Request(*request);
         let rings = self.clusters.rings(now);
         let payload = Message { number, sender: self.local, rings, body }.encode();
         let known = contact.and_then(|contact| self.table.entry(&contact.id()));
         let timeout = known.map_or(FIRST_TIMEOUT, |entry| entry.rtt.timeout());
         self.send(to, contact.map(|c| c.identity), payload.clone());
-        let is_claim = matches!(request, Request::Find { want: Want::Claim(..), .. });
-        let most = if is_claim { CLAIM_ATTEMPTS } else { MAX_ATTEMPTS };
         self.calls.open(now, number, timeout, Opening { to, contact, payload, purpose, most });
         true
     }
@@ -240,15 +283,28 @@ impl Overlay {
         }
     }
 
+    /// The node doubted our address; by its answer it knows better.
+    fn tell_again(&mut self, now: Instant, number: u64, call: Call) {
+        let Call { to, contact, payload, most, .. } = call;
+        self.send(to, contact.map(|c| c.identity), payload.clone());
+        let opening = Opening { to, contact, payload, purpose: Purpose::Upkeep, most };
+        self.calls.open(now, number, FIRST_TIMEOUT, opening);
+    }
+
     pub(super) fn on_failure(&mut self, now: Instant, call: &Call) {
         self.stats.calls_failed += 1;
         let Some(contact) = call.contact else { return };
         self.note_failure(now, &contact, call.sent);
-        if let Purpose::Query(id) = call.purpose
-            && let Some(query) = self.queries.get_mut(&id)
-        {
-            query.on_failure(&contact.id());
-            self.advance(now, id);
+        match call.purpose {
+            Purpose::Query(id) => {
+                let Some(query) = self.queries.get_mut(&id) else { return };
+                query.on_failure(&contact.id());
+                self.advance(now, id);
+            }
+            Purpose::Broadcast { message, bucket, tries } => {
+                self.tell_another(now, message, bucket, tries);
+            }
+            _ => {}
         }
     }
 
@@ -258,14 +314,21 @@ impl Overlay {
             self.stats.dropped.unsolicited += 1;
             return;
         };
-        self.clusters.heard(now, &from.rings);
+        self.clusters.heard(&from.rings);
         let rtt = (call.attempts == 1).then(|| now.since(call.sent));
         self.meet(now, &from, rtt);
         self.sift(&mut answer);
         match call.purpose {
-            Purpose::Upkeep => {}
+            Purpose::Tell if answer == Answer::Refused(Refusal::Unproven) => {
+                self.tell_again(now, number, call);
+            }
+            Purpose::Upkeep | Purpose::Tell => {}
             Purpose::Join => self.on_joined(now, sender, answer),
             Purpose::Explore => self.on_explored(now, answer),
+            Purpose::Sample => self.on_sampled(now, answer),
+            Purpose::Broadcast { message, bucket, tries } => {
+                self.on_told(now, call.contact, &answer, (message, bucket, tries));
+            }
             Purpose::Query(id) => {
                 let Some(query) = self.queries.get_mut(&id) else { return };
                 let asked = call.contact.map_or(sender.id(), |contact| contact.id());

@@ -15,14 +15,16 @@ use crate::contact::Contact;
 use crate::id::Id;
 use crate::level::Level;
 use crate::limits::{
-    BUCKET, EXPLORED, JOIN_BATCH, MAX_GREETINGS, MAX_JOIN_WAIT, MAX_RECALL_WAIT, MAX_REMEMBERED,
-    MAX_SEEDS, MEASURE_WITHIN, MIN_JOIN_WAIT, MIN_RECALL_WAIT, MIN_REFRESH_WAIT, MIN_REVIEW_WAIT,
-    PING_AGAIN_AFTER, PING_SLACK, REFRESH_EVERY, REVIEW_EVERY, SETTLED_AFTER,
+    BUCKET, EXPLORED, JOIN_BATCH, LOOKUP_WIDTH, MAX_GREETINGS, MAX_JOIN_WAIT, MAX_RECALL_WAIT,
+    MAX_REMEMBERED, MAX_SAMPLES, MAX_SEEDS, MIN_JOIN_BATCH, MIN_JOIN_WAIT, MIN_RECALL_WAIT,
+    MIN_REFRESH_WAIT, MIN_REVIEW_WAIT, PING_AGAIN_AFTER, PING_SLACK, REFRESH_EVERY, REVIEW_EVERY,
+    SAMPLE_EVERY, SETTLED_AFTER,
 };
 use crate::lookup::Course;
 use crate::node::{Heard, Overlay};
 use crate::output::QueryId;
 use crate::query::{Kind, Query};
+use crate::table::Entry;
 use crate::time::Instant;
 use crate::wire::{Answer, Request, Want};
 
@@ -34,6 +36,8 @@ pub(super) struct Upkeep {
     remembered: Vec<Contact>,
     /// How many of the remembered have been tried since the start.
     tried: usize,
+    /// How many of them the next round tries.
+    batch: usize,
     join_wait: Duration,
     join: Option<Instant>,
     ping: Option<Instant>,
@@ -43,12 +47,11 @@ pub(super) struct Upkeep {
     review: Option<Instant>,
     /// The lookup for our own id, while it runs.
     self_lookup: Option<QueryId>,
-    /// Buckets that wait for their first lookup.
-    unexplored: Vec<usize>,
+    /// The next look at a bucket of a table that is still to be filled, and how many more follow.
+    pub(super) sample: Option<Instant>,
+    pub(super) samples: u32,
     /// When the first contact was met, after which this node begins to know its surroundings.
     met: Option<Instant>,
-    /// Whether time alone may have changed the set of live neighbours.
-    doubt: bool,
 }
 
 impl Upkeep {
@@ -57,6 +60,7 @@ impl Upkeep {
             seeds: Vec::new(),
             remembered,
             tried: 0,
+            batch: MIN_JOIN_BATCH,
             join_wait: MIN_JOIN_WAIT,
             join: None,
             ping: None,
@@ -65,9 +69,9 @@ impl Upkeep {
             recall_wait: MIN_RECALL_WAIT,
             review: None,
             self_lookup: None,
-            unexplored: Vec::new(),
+            sample: None,
+            samples: 0,
             met: None,
-            doubt: false,
         }
     }
 
@@ -79,21 +83,30 @@ impl Upkeep {
         self.remembered.iter().rev()
     }
 
+    /// Whether it once was good and then was lost.
+    pub(super) fn has_lost(&self, contact: &Contact) -> bool {
+        self.remembered.contains(contact)
+    }
+
     pub(super) fn forget_seed(&mut self, addr: SocketAddr) {
         self.seeds.retain(|seed| *seed != addr);
     }
 
     pub(super) fn wake(&self) -> Option<Instant> {
-        [self.join, self.ping, self.refresh, self.recall, self.review].into_iter().flatten().min()
-    }
-
-    pub(super) const fn take_doubt(&mut self) -> bool {
-        std::mem::replace(&mut self.doubt, false)
+        [self.join, self.ping, self.refresh, self.sample, self.recall, self.review]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether it has been among others long enough to tell who is nearest to a key.
     pub(super) fn is_settled(&self, now: Instant) -> bool {
-        self.met.is_some_and(|met| now.since(met) >= SETTLED_AFTER)
+        self.is_older(now, SETTLED_AFTER)
+    }
+
+    /// Whether it has been among others for so long.
+    pub(super) fn is_older(&self, now: Instant, age: Duration) -> bool {
+        self.met.is_some_and(|met| now.since(met) >= age)
     }
 
     fn remember(&mut self, contact: Contact) {
@@ -132,12 +145,13 @@ impl Overlay {
             return;
         }
         self.upkeep.remembered.retain(|known| known.addr != contact.addr);
-        self.upkeep.ping_by(now + MEASURE_WITHIN * 4 / 5);
+        self.upkeep.ping_by(now + PING_SLACK);
         if was_empty {
             self.joined = true;
             self.upkeep.met = Some(now);
             self.upkeep.join = None;
             self.upkeep.join_wait = MIN_JOIN_WAIT;
+            self.upkeep.batch = MIN_JOIN_BATCH;
             self.recall_within(now, MIN_RECALL_WAIT);
             self.upkeep.refresh = Some(now + self.jittered(MIN_REFRESH_WAIT));
             self.upkeep.review = Some(now + self.jittered(MIN_REVIEW_WAIT));
@@ -152,13 +166,22 @@ impl Overlay {
         }
     }
 
-    /// A way in has answered: meet those near us, whom it named.
+    /// A way in has answered: meet those near us, whom it named. If we know those already, then we
+    /// are where it is.
     pub(super) fn on_joined(&mut self, now: Instant, sender: Contact, answer: Answer) {
         let mut named = vec![sender];
         if let Answer::Nodes(nodes) = answer {
             named.extend(nodes.closer);
         }
-        self.look_around(now, &named);
+        let known = self.table.closest(Level::GLOBAL, &self.id, BUCKET);
+        let reach = known.get(BUCKET - 1).map(|last| last.id().distance(&self.id));
+        let is_new = |contact: &Contact| {
+            !known.contains(contact)
+                && reach.is_none_or(|reach| contact.id().distance(&self.id) < reach)
+        };
+        if self.upkeep.self_lookup.is_some() || named.iter().any(is_new) {
+            self.look_around(now, &named);
+        }
     }
 
     pub(super) fn note_failure(&mut self, now: Instant, contact: &Contact, sent: Instant) {
@@ -180,8 +203,8 @@ impl Overlay {
     pub(super) fn on_refreshed(&mut self, now: Instant, id: QueryId, query: Option<&Query>) {
         if self.upkeep.self_lookup == Some(id) {
             self.upkeep.self_lookup = None;
-            // The nearest contact's bucket and all farther ones (Kademlia, section 2.3).
-            self.upkeep.unexplored = (0..=self.table.depth()).collect();
+            self.upkeep.samples = MAX_SAMPLES;
+            self.upkeep.sample = Some(now + self.jittered(SAMPLE_EVERY));
         }
         let unasked = query.into_iter().flat_map(|query| query.lookup.unasked());
         let is_nearer = query.is_some_and(|query| query.level != Level::GLOBAL);
@@ -191,9 +214,6 @@ impl Overlay {
             } else {
                 self.greet(now, contact);
             }
-        }
-        if let Some(bucket) = self.upkeep.unexplored.pop() {
-            self.refresh(now, bucket, Level::GLOBAL);
         }
     }
 
@@ -207,15 +227,13 @@ impl Overlay {
             self.ping(now);
         }
         if is_due(self.upkeep.refresh) {
-            // A young node has much to learn, an old one little.
-            let age = self.upkeep.met.map_or(REFRESH_EVERY, |met| now.since(met));
-            let wait = (age / 4).clamp(MIN_REFRESH_WAIT, REFRESH_EVERY);
-            self.upkeep.refresh = Some(now + self.jittered(wait));
-            // The far buckets are the largest.
-            let buckets = self.table.depth() + 1;
-            let bucket = self.below(buckets).min(self.below(buckets));
-            let level = self.below(usize::from(self.clusters.nearest().0) + 1);
-            self.refresh(now, bucket, Level(u8::try_from(level).expect("levels are few")));
+            self.refresh(now);
+        }
+        if is_due(self.upkeep.sample) {
+            self.sample(now);
+        }
+        if is_due(self.again.at) {
+            self.put_again(now);
         }
         if is_due(self.upkeep.review) {
             self.review(now);
@@ -239,7 +257,7 @@ impl Overlay {
             self.joined = true;
         }
         let first = self.upkeep.tried;
-        for at in first..first + JOIN_BATCH.min(count) {
+        for at in first..first + self.upkeep.batch.min(count) {
             let contact = self.upkeep.remembered[at % count];
             self.upkeep.tried += 1;
             self.ask_in(now, contact.addr, Some(contact));
@@ -249,7 +267,12 @@ impl Overlay {
         }
         if !self.upkeep.knows_nobody() {
             self.upkeep.join = Some(now + self.jittered(self.upkeep.join_wait));
-            self.upkeep.join_wait = (self.upkeep.join_wait * 2).min(MAX_JOIN_WAIT);
+            // Once a round tries all of them, seeds alone included, the rounds become rarer.
+            if self.upkeep.batch < JOIN_BATCH.min(count) {
+                self.upkeep.batch = (self.upkeep.batch * 2).min(JOIN_BATCH);
+            } else {
+                self.upkeep.join_wait = (self.upkeep.join_wait * 2).min(MAX_JOIN_WAIT);
+            }
         }
     }
 
@@ -259,7 +282,6 @@ impl Overlay {
             self.call(now, contact.addr, Some(contact), &Request::Ping, Purpose::Upkeep);
         }
         self.upkeep.ping = next.map(|next| next.max(now + PING_SLACK));
-        self.upkeep.doubt = true;
     }
 
     fn recall_within(&mut self, now: Instant, wait: Duration) {
@@ -303,12 +325,19 @@ impl Overlay {
         }
     }
 
-    /// Looks for a random id of a bucket.
-    fn refresh(&mut self, now: Instant, bucket: usize, level: Level) {
-        let mut id = [0; 20];
-        self.rng.fill_bytes(&mut id);
-        let point = in_bucket(&self.id, bucket.min(159), &Id(id));
-        self.start(now, point, Kind::Refresh, level, BUCKET, &[]);
+    /// Looks for a random id of a bucket, at any level.
+    fn refresh(&mut self, now: Instant) {
+        let age = self.upkeep.met.map_or(REFRESH_EVERY, |met| now.since(met));
+        // A young node has much to learn, an old one little.
+        let wait = (age / 4).clamp(MIN_REFRESH_WAIT, REFRESH_EVERY);
+        self.upkeep.refresh = Some(now + self.jittered(wait));
+        let buckets = self.table.depth() + 1;
+        // The far buckets are the largest.
+        let bucket = self.below(buckets).min(self.below(buckets));
+        let level = self.below(usize::from(self.clusters.nearest().0) + 1);
+        let level = Level(u8::try_from(level).expect("levels are few"));
+        let point = self.point(bucket);
+        self.start(now, point, Kind::Refresh, level, LOOKUP_WIDTH, &[]);
     }
 
     /// Reconsiders the clusters that this node is in, and looks at the one of its nearest contact.
@@ -327,7 +356,7 @@ impl Overlay {
             self.start(now, self.id, Kind::Refresh, level, BUCKET, &[]);
         }
         let near: Vec<_> =
-            self.table.neighbours().iter().take(EXPLORED).map(|e| e.contact).collect();
+            self.table.neighbours().into_iter().take(EXPLORED).map(Entry::contact).collect();
         let mut random = [0; 20];
         self.rng.fill_bytes(&mut random);
         for contact in near {
@@ -341,55 +370,11 @@ impl Overlay {
         }
     }
 
-    /// Members of the cluster of a near contact may be near as well.
-    pub(super) fn on_explored(&mut self, now: Instant, answer: Answer) {
-        let Answer::Nodes(nodes) = answer else { return };
-        for contact in nodes.closer {
-            self.sound(now, contact);
-        }
-    }
-
-    /// Pings a contact that may be near, whether or not the table has room for a far one.
-    fn sound(&mut self, now: Instant, contact: Contact) {
-        let is_new = contact.id() != self.id && self.table.entry(&contact.id()).is_none();
-        if is_new && !self.calls.is_asking(contact.addr) {
-            self.call(now, contact.addr, Some(contact), &Request::Ping, Purpose::Upkeep);
-        }
-    }
-
-    fn jittered(&mut self, wait: Duration) -> Duration {
+    pub(super) fn jittered(&mut self, wait: Duration) -> Duration {
         wait * 3 / 4 + wait / 2 * (self.rng.next_u32() >> 16) / (1 << 16)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.rng.next_u64() % bound as u64).expect("it is below a usize")
-    }
-}
-
-/// The id that shares exactly `bits` bits with `own` and goes on as `random`.
-fn in_bucket(own: &Id, bits: usize, random: &Id) -> Id {
-    let bit = |id: &Id, at: usize| id.0[at / 8] >> (7 - at % 8) & 1;
-    let mut point = *random;
-    for at in 0..=bits {
-        let want = bit(own, at) ^ u8::from(at == bits);
-        if bit(&point, at) != want {
-            point.0[at / 8] ^= 1 << (7 - at % 8);
-        }
-    }
-    point
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_point_lies_in_its_bucket(own: [u8; 20], random: [u8; 20], bits in 0_usize..160) {
-            let point = in_bucket(&Id(own), bits, &Id(random));
-            prop_assert_eq!(point.distance(&Id(own)).common_bits(), bits);
-        }
     }
 }

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coralline_overlay::{Outcome, QueryId};
+use coralline_overlay::{Except, Outcome, QueryId};
 
 use crate::report::Report;
 use crate::workload::{float, key, number, percent};
 use crate::world::{Finished, Notice, World};
+
+/// How often a get is made, if all pointers of its answers lead nowhere: what a proxy has time for
+/// before it goes to the origin.
+const MAX_TRIES: usize = 3;
 
 /// One key and who holds it now.
 #[derive(Debug, Clone, Copy)]
@@ -19,10 +23,12 @@ pub(super) struct Held {
 }
 
 /// A get under way: which key, held by whom, and who asked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Asked {
     at: usize,
     held: Held,
+    tries: usize,
+    except: Except,
 }
 
 /// Keys, their holders, and the gets that ask for them.
@@ -35,6 +41,8 @@ pub(super) struct Market {
     gets: BTreeMap<(usize, QueryId), Asked>,
     pub(super) made: usize,
     pub(super) good: usize,
+    /// Of the good ones, those whose first answer was.
+    pub(super) good_at_once: usize,
 }
 
 impl Market {
@@ -50,7 +58,7 @@ impl Market {
             held.push(Held { holder, life, stored: false });
         }
         let (puts, gets) = (BTreeMap::new(), BTreeMap::new());
-        Self { name, ttl, keys: held, puts, gets, made: 0, good: 0 }
+        Self { name, ttl, keys: held, puts, gets, made: 0, good: 0, good_at_once: 0 }
     }
 
     /// Its holder renews a key; if that has died, another has it from now on.
@@ -81,13 +89,14 @@ impl Market {
         if node != held.holder
             && let Ok(query) = world.get(node, key(self.name, at))
         {
-            self.gets.insert((node, query), Asked { at, held });
+            let (tries, except) = (1, Except::default());
+            self.gets.insert((node, query), Asked { at, held, tries, except });
         }
     }
 
     pub(super) fn ended(
         &mut self,
-        world: &World,
+        world: &mut World,
         node: usize,
         query: QueryId,
         finished: &Finished,
@@ -97,14 +106,32 @@ impl Market {
             held.stored |=
                 held.holder == node && matches!(finished.outcome, Outcome::Stored { .. });
         }
-        let Some(Asked { at, held }) = self.gets.remove(&(node, query)) else { return };
+        let Some(asked) = self.gets.remove(&(node, query)) else { return };
         // A holder that died meanwhile could not be found any more.
-        if self.keys[at].holder == held.holder && world.life(held.holder) == Some(held.life) {
-            self.made += 1;
-            let Outcome::Found { pointers, .. } = &finished.outcome else { return };
-            let addr = world.contact(held.holder).addr;
-            self.good += usize::from(pointers.iter().any(|pointer| pointer.holder.addr == addr));
+        let is_live = |held: &Held| world.life(held.holder) == Some(held.life);
+        if self.keys[asked.at].holder != asked.held.holder || !is_live(&asked.held) {
+            return;
         }
+        let addr = world.contact(asked.held.holder).addr;
+        let (pointers, by) = match &finished.outcome {
+            Outcome::Found { pointers, by, .. } => (pointers.as_slice(), *by),
+            _ => (&[][..], None),
+        };
+        let is_good = pointers.iter().any(|pointer| pointer.holder.addr == addr);
+        // Whoever follows these meets nobody who has it, and asks for others.
+        if !is_good && !pointers.is_empty() && asked.tries < MAX_TRIES {
+            let Asked { at, held, tries, mut except } = asked;
+            except.add(pointers, by);
+            let again = world.get_except(node, key(self.name, at), except.clone());
+            if let Ok(query) = again {
+                let asked = Asked { at, held, tries: tries + 1, except };
+                self.gets.insert((node, query), asked);
+                return;
+            }
+        }
+        self.made += 1;
+        self.good += usize::from(is_good);
+        self.good_at_once += usize::from(is_good && asked.tries == 1);
     }
 }
 
@@ -135,6 +162,7 @@ pub(super) fn run(
     let alive = (0..world.nodes()).filter(|at| world.is_alive(*at)).count();
     report.figure("gets of live values", number(market.made));
     report.figure("gets that succeed, %", percent(market.good, market.made));
+    report.figure("at the first answer, %", percent(market.good_at_once, market.made));
     report.figure("stale pointers, %", 100.0 * float(stale) / float(all.max(1)));
     report.figure("invented pointers, %", 100.0 * float(shown.junk) / float(shown.all.max(1)));
     report.figure("nodes alive at the end", number(alive));

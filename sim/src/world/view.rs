@@ -6,7 +6,7 @@ use coralline_overlay::{Contact, Directory, Instant, Key, Level, Overlay, Stats}
 
 use crate::geography::Geography;
 use crate::ledger::Shown;
-use crate::node::Node;
+use crate::node::{self, Node};
 use crate::trail::Trails;
 use crate::watch::Watch;
 use crate::world::World;
@@ -71,7 +71,8 @@ impl World {
     /// Which node has this address.
     #[must_use]
     pub fn at(&self, addr: SocketAddr) -> Option<usize> {
-        self.addrs.get(&addr).copied()
+        let at = node::at(addr)?;
+        (self.nodes.get(at)?.contact.addr == addr).then_some(at)
     }
 
     /// Where the nodes are.

@@ -5,7 +5,7 @@ use coralline_overlay::{
 };
 
 use crate::geography::unit;
-use crate::node::{Node, Peer};
+use crate::node::Node;
 use crate::world::{Finished, Happening, Told, World};
 
 /// Payloads kept to be filled again: as many as arrive within a moment.
@@ -48,9 +48,7 @@ impl World {
         if let Some(core) = &mut node.core
             && identity.is_none_or(|identity| identity == node.contact.identity)
         {
-            let peer = node.peers.entry(from).or_default();
-            let proven = peer.proven || echo == Some(node.life);
-            *peer = Peer { life: from_life, proven };
+            let proven = node.peers.heard(from, from_life, echo == Some(node.life));
             let sender = Sender { identity: contact.identity, addr: contact.addr, proven };
             self.trace.note(self.now, to, b'd', &payload);
             if let Some(watch) = &mut self.watch {
@@ -69,12 +67,20 @@ impl World {
 
     pub(super) fn drain(&mut self, at: usize) {
         let mut buf = std::mem::take(&mut self.buf);
+        let mut accepted = Vec::new();
         loop {
             let core = self.nodes[at].core.as_mut().expect("only a living node is drained");
             match core.poll_output(&mut buf) {
                 Output::Transmit(transmit) => self.transmit(at, transmit, &mut buf),
                 Output::Event(Event::Finished { query, outcome }) => self.end(at, query, outcome),
-                Output::Event(_) => {}
+                Output::Event(Event::Broadcast { message, .. }) => {
+                    self.heard.push((self.now, at, message));
+                    accepted.push(message);
+                }
+                Output::Event(Event::DirectoryChanged) => {}
+                Output::Idle { .. } if !accepted.is_empty() => {
+                    accepted.drain(..1).for_each(|message| core.accept(self.now, &message));
+                }
                 Output::Idle { wake } => {
                     // A deadline may lie in the past only as far as the clock's grain.
                     let wake = wake.map(|wake| wake.max(self.now));
@@ -107,9 +113,9 @@ impl World {
             Outcome::Claimed => self.ledger.won(self.now, open.key, at, life_of),
             Outcome::Found { pointers, .. } | Outcome::Held { pointers, .. } => {
                 let addrs = pointers.iter().map(|pointer| pointer.holder.addr);
-                let holders = addrs.map(|addr| self.addrs.get(&addr).copied());
+                let holders: Vec<_> = addrs.map(|addr| self.at(addr)).collect();
                 let liars = !self.junk.is_empty();
-                self.ledger.show(self.now, &open.key, holders, liars, life_of);
+                self.ledger.show(self.now, &open.key, holders.into_iter(), liars, life_of);
             }
             _ => {}
         }
@@ -119,7 +125,7 @@ impl World {
 
     fn transmit(&mut self, from: usize, transmit: Transmit, buf: &mut Vec<u8>) {
         let lost = unit(&mut self.rng) < self.wires.loss;
-        let Some(to) = self.addrs.get(&transmit.to).copied() else { return };
+        let Some(to) = self.at(transmit.to) else { return };
         if let Some(trails) = &mut self.trails {
             trails.sent(from, &self.nodes[to].contact.id(), buf);
         }
@@ -128,7 +134,7 @@ impl World {
         }
         let delay = self.geography.delay(from, to, &mut self.rng);
         let Node { life: from_life, peers, lie, .. } = &self.nodes[from];
-        let (from_life, echo) = (*from_life, peers.get(&to).map(|peer| peer.life));
+        let (from_life, echo) = (*from_life, peers.life(to));
         if let Some(told) = lie.and_then(|lie| inspect::told(buf, lie, &self.junk)) {
             *buf = told;
         }
