@@ -169,8 +169,10 @@ impl Proxy {
             }
             match self.freshened(asked, stored, upstream) {
                 Some(new) => Change::Replace(Arc::new(new)),
-                // That one client showed credentials says nothing about what is kept for all.
-                None if asked.headers.contains_key(AUTHORIZATION) => Change::Keep,
+                // What one client wants for itself takes nothing from the others.
+                None if asked.told.no_store || asked.headers.contains_key(AUTHORIZATION) => {
+                    Change::Keep
+                }
                 None => Change::Remove,
             }
         });

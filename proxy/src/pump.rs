@@ -41,6 +41,7 @@ impl Proxy {
         let mut rest = Rest { body, skip: 0, total: arriving.head.length };
         let (mut resumes, mut open) = (0, true);
         let mut rate = Rate::new();
+        let largest = self.largest();
         loop {
             let failure = match next_piece(&mut rest.body, self.stall_timeout).await {
                 Some(Ok(mut bytes)) => {
@@ -49,7 +50,7 @@ impl Proxy {
                     let bytes = bytes.split_off(passed);
                     rate.check(flight)?;
                     if let Some(disk) = stream.as_ref().filter(|_| !bytes.is_empty())
-                        && (flight.received() > self.largest() || !disk.push(bytes.clone()).await)
+                        && (flight.received() > largest || !disk.push(bytes.clone()).await)
                     {
                         (*stream, ()) = (None, flight.set_disk(None));
                     }

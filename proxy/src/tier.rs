@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,8 +44,8 @@ pub(crate) struct Tier {
     /// Octets that wait to be written, and how many may.
     queued: Arc<AtomicU64>,
     most_queued: u64,
-    /// What waits to be removed counts as gone.
-    removing: Removing,
+    /// What is on disk of these is about to change: it counts as gone.
+    pending: Pending,
     readers: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     tidying: Arc<Semaphore>,
@@ -52,8 +53,8 @@ pub(crate) struct Tier {
     skipped: IntCounter,
 }
 
-/// How often each URI waits to be removed.
-type Removing = Arc<Mutex<BTreeMap<Arc<str>, usize>>>;
+/// How many jobs wait for each URI.
+type Pending = Arc<Mutex<BTreeMap<Arc<str>, usize>>>;
 
 enum Job {
     Keep(Arc<str>, Arc<Stored>),
@@ -61,9 +62,9 @@ enum Job {
     Told(oneshot::Sender<()>),
 }
 
-/// The disk has too much to do: what was to be removed is still there.
+/// The disk has too much to do: what is there stays as it is.
 #[derive(Debug)]
-pub(crate) struct NotRemoved;
+pub(crate) struct Behind;
 
 impl Tier {
     /// Opens the directory `cache` in the state directory; nothing if no disk is to be used. `evicted` is
@@ -76,12 +77,7 @@ impl Tier {
         let capacity = config.cache.disk.0;
         let directory = config.state_dir.join("cache");
         if capacity == 0 {
-            // It would not know what is purged from now on.
-            if directory.exists() {
-                tracing::warn!("cache.disk is 0: {} is removed", directory.display());
-                let removed = std::fs::remove_dir_all(&directory);
-                removed.map_err(|error| OpenError::Io(directory, error))?;
-            }
+            remove_old(&directory)?;
             return Ok(None);
         }
         // What one client may see others on this machine may not.
@@ -97,11 +93,11 @@ impl Tier {
         };
         let disk = Disk::open(&directory, Options { capacity, memory }, evicted)?;
         let (jobs, queue) = sync_channel(DISK_JOBS);
-        let removing = Removing::default();
+        let pending = Pending::default();
         let queued = Arc::new(AtomicU64::new(0));
-        let (worker, gone, written) = (disk.clone(), removing.clone(), queued.clone());
+        let (worker, waiting, written) = (disk.clone(), pending.clone(), queued.clone());
         // It ends with the last sender.
-        thread::spawn(move || work(&worker, &queue, &gone, &written));
+        thread::spawn(move || work(&worker, &queue, &waiting, &written));
         let windows = config.cache.memory.0 / DISK_WINDOWS_SHARE / DISK_WINDOW;
         let streams = usize::try_from(windows).unwrap_or(usize::MAX).clamp(1, DISK_STREAMS);
         let (readers, streams) = (Semaphore::new(DISK_READERS), Semaphore::new(streams));
@@ -113,7 +109,7 @@ impl Tier {
             jobs,
             queued,
             most_queued,
-            removing,
+            pending,
             tidying,
             readers,
             streams,
@@ -126,9 +122,9 @@ impl Tier {
         self.disk.stats().capacity / DISK_LARGEST_SHARE
     }
 
-    /// Whether something is there for the URI.
+    /// Whether something is there for the URI, and will be.
     pub(crate) fn holds(&self, uri: &str) -> bool {
-        self.disk.contains(uri.as_bytes()) && !lock(&self.removing).contains_key(uri)
+        self.disk.contains(uri.as_bytes()) && !lock(&self.pending).contains_key(uri)
     }
 
     /// The response that `request` selects for `uri`: a small one whole, a large one to be read on.
@@ -150,7 +146,7 @@ impl Tier {
         let octets = stored.weight();
         let queued = self.queued.fetch_add(octets, Ordering::Relaxed) + octets;
         let fits = queued <= self.most_queued || queued == octets;
-        let kept = fits && self.jobs.try_send(Job::Keep(uri.clone(), stored.clone())).is_ok();
+        let kept = fits && self.queue(uri, Job::Keep(uri.clone(), stored.clone())).is_ok();
         if !kept {
             self.queued.fetch_sub(octets, Ordering::Relaxed);
             self.skipped.inc();
@@ -159,10 +155,14 @@ impl Tier {
     }
 
     /// Removes all variants, some time from now, and after all that was to be kept before.
-    pub(crate) fn remove(&self, uri: &Arc<str>) -> Result<(), NotRemoved> {
-        let mut removing = lock(&self.removing);
-        self.jobs.try_send(Job::Remove(uri.clone())).map_err(|_| NotRemoved)?;
-        *removing.entry(uri.clone()).or_default() += 1;
+    pub(crate) fn remove(&self, uri: &Arc<str>) -> Result<(), Behind> {
+        self.queue(uri, Job::Remove(uri.clone()))
+    }
+
+    fn queue(&self, uri: &Arc<str>, job: Job) -> Result<(), Behind> {
+        let mut pending = lock(&self.pending);
+        self.jobs.try_send(job).map_err(|_| Behind)?;
+        *pending.entry(uri.clone()).or_default() += 1;
         Ok(())
     }
 
@@ -220,6 +220,23 @@ impl Tier {
             disk.tidy();
             drop(place);
         });
+    }
+}
+
+/// Removes the cache of an earlier run with a disk: it would not know what is purged from now on. What is no
+/// cache stays.
+fn remove_old(directory: &Path) -> Result<(), OpenError> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    match Disk::open(directory, Options { capacity: 0, memory: 0 }, |_, _| ()) {
+        Ok(_locked) => {
+            tracing::warn!("cache.disk is 0: {} is removed", directory.display());
+            let removed = std::fs::remove_dir_all(directory);
+            removed.map_err(|error| OpenError::Io(directory.to_owned(), error))
+        }
+        Err(OpenError::Foreign(..)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -301,7 +318,7 @@ fn whole(mut object: Object) -> Option<Chunks> {
 }
 
 /// The thread that writes what has landed.
-fn work(disk: &Disk, queue: &Receiver<Job>, removing: &Removing, queued: &AtomicU64) {
+fn work(disk: &Disk, queue: &Receiver<Job>, pending: &Pending, queued: &AtomicU64) {
     while let Ok(job) = queue.recv() {
         match job {
             Job::Keep(uri, stored) => {
@@ -311,24 +328,29 @@ fn work(disk: &Disk, queue: &Receiver<Job>, removing: &Removing, queued: &Atomic
                     remove(disk, &uri);
                 }
                 queued.fetch_sub(stored.weight(), Ordering::Relaxed);
+                done(pending, &uri);
             }
             Job::Remove(uri) => {
                 remove(disk, &uri);
-                let mut removing = lock(removing);
-                if let Some(count) = removing.get_mut(&uri) {
-                    *count -= 1;
-                    if *count == 0 {
-                        removing.remove(&uri);
-                    }
-                }
+                done(pending, &uri);
             }
             Job::Told(told) => _ = told.send(()),
         }
     }
 }
 
-fn lock(removing: &Removing) -> MutexGuard<'_, BTreeMap<Arc<str>, usize>> {
-    removing.lock().unwrap_or_else(PoisonError::into_inner)
+fn done(pending: &Pending, uri: &Arc<str>) {
+    let mut pending = lock(pending);
+    if let Some(count) = pending.get_mut(uri) {
+        *count -= 1;
+        if *count == 0 {
+            pending.remove(uri);
+        }
+    }
+}
+
+fn lock(pending: &Pending) -> MutexGuard<'_, BTreeMap<Arc<str>, usize>> {
+    pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn remove(disk: &Disk, uri: &str) {

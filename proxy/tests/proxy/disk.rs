@@ -97,6 +97,24 @@ async fn a_body_beyond_memory_reaches_the_fast_the_slow_and_the_late() {
 }
 
 #[tokio::test]
+async fn without_a_disk_an_old_cache_goes_and_nothing_else_does() {
+    let (dir, foreign) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    node(dir.path()).await.shutdown().await;
+    let theirs = foreign.path().join("cache/letters.txt");
+    std::fs::create_dir(foreign.path().join("cache")).unwrap();
+    std::fs::write(&theirs, "dear").unwrap();
+    for (dir, left) in [(&dir, false), (&foreign, true)] {
+        let node = Node::start("127.0.0.1", None, |config| {
+            config.state_dir = dir.path().into();
+            config.cache.disk.0 = 0;
+        });
+        node.await.shutdown().await;
+        assert_eq!(dir.path().join("cache").exists(), left);
+    }
+    assert_eq!(std::fs::read_to_string(theirs).unwrap(), "dear");
+}
+
+#[tokio::test]
 async fn what_an_unsafe_method_throws_out_is_gone_from_disk_too() {
     let dir = tempfile::tempdir().unwrap();
     let origin = Origin::fixed(ok("Cache-Control: max-age=60\r\n", b"page")).await;

@@ -343,7 +343,9 @@ impl Model {
             }
             if storable(question, &new) {
                 after.push(Kept { answer: new, ..kept });
-            } else if question.fields.contains_key("authorization") {
+            } else if says(&question.fields, "no-store")
+                || question.fields.contains_key("authorization")
+            {
                 after.push(kept);
             }
         }
