@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("coralline-dns", &["coralline-config", "coralline-overlay"]),
     ("coralline-proxy", &["coralline-config", "coralline-disk", "coralline-overlay"]),
     ("coralline", &["coralline-config", "coralline-dns", "coralline-overlay", "coralline-proxy"]),
-    ("coralline-sim", &["coralline-overlay"]),
+    ("coralline-sim", &["coralline-config", "coralline-overlay"]),
 ];
 
 fn cargo(args: &[&str]) -> String {

@@ -8,11 +8,13 @@ mod put;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use coralline_config::Rules;
+
 use crate::contact::Contact;
 use crate::except::Except;
 use crate::id::NodeId;
 use crate::level::Level;
-use crate::limits::{LEVEL_COPIES, MAX_VALUES_PER_KEY, MAX_WITHDRAWALS};
+use crate::limits::{LEVEL_COPIES, MAX_WITHDRAWALS};
 use crate::lookup::{Course, Lookup, Next};
 use crate::output::Outcome;
 use crate::pointer::Pointer;
@@ -49,6 +51,7 @@ pub(crate) struct Query {
     /// Copies made in nearer clusters.
     nearer_copies: usize,
     local: Contact,
+    rules: Rules,
     /// Pointers of this node itself, met on the way: given only if nobody else has any.
     own: Vec<Pointer>,
     /// What is no answer.
@@ -96,6 +99,7 @@ impl Query {
         level: Level,
         lookup: Lookup,
         deadline: Instant,
+        rules: Rules,
     ) -> Self {
         Self {
             kind,
@@ -108,6 +112,7 @@ impl Query {
             hops: 0,
             nearer_copies: 0,
             local,
+            rules,
             own: Vec::new(),
             except: Except::NONE,
             closed: BTreeSet::new(),
@@ -230,7 +235,7 @@ impl Query {
             self.lookup.fall_back();
         }
         // Who says that it is full shows with what; else it is tried all the same.
-        let is_full = nodes.full && nodes.values.len() >= MAX_VALUES_PER_KEY;
+        let is_full = nodes.full && nodes.values.len() >= self.rules.values_per_key;
         self.met(from, nodes.values, hop);
         if is_storing && nodes.loaded && *from == self.local.id() {
             self.lookup.stop();
@@ -360,7 +365,7 @@ impl Query {
                 }
             }
             Answer::Held(values) => {
-                if values.len() >= MAX_VALUES_PER_KEY {
+                if values.len() >= self.rules.values_per_key {
                     self.closed.insert(*from);
                 }
                 self.met(from, values, 0);
@@ -383,7 +388,6 @@ mod tests {
     use super::*;
     use crate::contact::{Identity, Services};
     use crate::id::Key;
-    use crate::limits::COPIES;
     use crate::pointer::State;
 
     const TTL: Duration = Duration::from_secs(60);
@@ -405,7 +409,7 @@ mod tests {
     fn query(kind: Kind) -> Query {
         let start: Vec<_> = (2..=6).map(contact).collect();
         let lookup = Lookup::new(Key::of_name(b"x"), contact(1).id(), 8, &start);
-        Query::new(kind, contact(1), Level::GLOBAL, lookup, Instant::default())
+        Query::new(kind, contact(1), Level::GLOBAL, lookup, Instant::default(), Rules::default())
     }
 
     /// Runs a query against answers; gives whom it asked and how it ended.
@@ -469,7 +473,8 @@ mod tests {
     #[test]
     fn a_put_stops_at_a_full_and_loaded_node_and_passes_it_by() {
         let (told, outcome) = run(query(Kind::Put(pointer(1), TTL)), |_, request| {
-            let values = vec![Value { pointer: pointer(9), ttl: TTL }; MAX_VALUES_PER_KEY];
+            let values =
+                vec![Value { pointer: pointer(9), ttl: TTL }; Rules::default().values_per_key];
             let nodes = Nodes { full: true, loaded: true, values, ..Nodes::default() };
             if is_find(request) { Answer::Nodes(nodes) } else { Answer::Stored }
         });
@@ -484,7 +489,7 @@ mod tests {
             if is_find(request) { empty() } else { Answer::Stored }
         });
         assert_eq!(outcome, Outcome::Claimed);
-        assert_eq!(told, nearest[..COPIES]);
+        assert_eq!(told, nearest[..3]);
     }
 
     #[test]
@@ -499,7 +504,7 @@ mod tests {
         let mut copies = nearest[1..].to_vec();
         copies.retain(|contact| contact.identity != self::contact(1).identity);
         assert_eq!(told[0], root, "it was not sure of our address, so it is told again");
-        assert_eq!(told[1..], copies[..COPIES - 1], "these get copies");
+        assert_eq!(told[1..], copies[..2], "these get copies");
     }
 
     /// Two nodes grant; only the nearer one counts, whoever is heard first.
