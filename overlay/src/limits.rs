@@ -66,9 +66,12 @@ pub const HOP_BITS: usize = 1;
 pub const ALPHA: usize = 3;
 /// Requests of one lookup under way, late ones included: a dead contact must not stop the others.
 pub const MAX_OUTSTANDING: usize = 2 * ALPHA;
-/// Nearest nodes that must have answered before a lookup for a key ends; fewer than a bucket,
-/// because each costs a round trip's share and the first of them decides.
-pub const LOOKUP_WIDTH: usize = 4;
+/// Nearest nodes that must have answered before a lookup for a key ends: a bucket. With one liar in
+/// five, fewer are now and then all liars, who have nothing and know nobody. A get ends at the first
+/// value and a claim at its decision: only what is nowhere is looked for so widely.
+pub const LOOKUP_WIDTH: usize = BUCKET;
+/// The same of a lookup that refreshes a bucket of the table: it finds as many as it needs.
+pub const REFRESH_WIDTH: usize = 4;
 /// Candidates of a lookup: the nearest of what some six answers name.
 pub const MAX_CANDIDATES: usize = 48;
 /// Requests of one lookup in all: liars who always name somebody nearer end here. An honest lookup
@@ -197,9 +200,9 @@ pub const PROVISIONAL_TTL: Duration = Duration::from_secs(3);
 /// Such claims within [`PROVISIONAL_TTL`]; whoever sends more must first prove its address, which
 /// costs a round trip. A network that misses 100 pages a second at one root does not come here.
 pub const MAX_PROVISIONAL: usize = 256;
-/// Nodes that store a put: with one in ten gone, one key in a thousand is lost until it is put
-/// again.
-pub const COPIES: usize = 3;
+/// Nodes that store a put: with one liar in five, who says that it stores and does not, one key in
+/// three thousand is nowhere; of three copies one key in 125 was.
+pub const COPIES: usize = 5;
 /// Values stored for the network: some 25 MB of a 512 MB machine.
 pub const MAX_VALUES: usize = 65_536;
 /// Values whose holders are in one neighbourhood: it cannot fill the index, however many identities
