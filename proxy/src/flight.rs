@@ -407,13 +407,23 @@ impl Flight {
         self.state().begin.is_some()
     }
 
-    /// The same for a peer, which is not kept waiting for another peer: two nodes that ask each
-    /// other would wait for ever. Nothing: ask elsewhere.
-    pub(crate) async fn begun_for_peer(&self) -> Option<Begin> {
-        self.wait(|state| match (&state.begin, state.stage) {
-            (Some(begin), _) => Some(Some(begin.clone())),
-            (None, Stage::Peer) => Some(None),
-            (None, Stage::Locating | Stage::Origin) => None,
+    /// The same for a peer, which has the first `at` octets already if it says so. It is fed only by who is
+    /// ahead of it, and waits only for who has its octets from the origin: so no peers ever wait for each
+    /// other in a circle, as each of them would be ahead of itself. Nothing: ask elsewhere.
+    pub(crate) async fn begun_for_peer(&self, at: Option<u64>) -> Option<Begin> {
+        self.wait(|state| {
+            let ahead = match (&state.begin, at) {
+                (Some(Begin::Stream(_)), Some(at)) => state.received > at,
+                (begin, _) => begin.is_some(),
+            };
+            match (&state.end, state.stage) {
+                (Some(Err(_)), _) => Some(None),
+                (Some(Ok(())), _) => Some(state.begin.clone()),
+                _ if ahead => Some(state.begin.clone()),
+                (None, Stage::Peer) => Some(None),
+                (None, Stage::Locating) => state.begin.is_some().then_some(None),
+                (None, Stage::Origin) => None,
+            }
         })
         .await
     }
@@ -557,7 +567,7 @@ mod tests {
         let flight = Flight::new(&Budget::new(100));
         let asking = tokio::spawn({
             let flight = flight.clone();
-            async move { flight.begun_for_peer().await.is_some() }
+            async move { flight.begun_for_peer(None).await.is_some() }
         });
         tokio::task::yield_now().await;
         flight.set_stage(Stage::Peer);
@@ -565,7 +575,7 @@ mod tests {
         flight.set_stage(Stage::Origin);
         let asking = tokio::spawn({
             let flight = flight.clone();
-            async move { flight.begun_for_peer().await.is_some() }
+            async move { flight.begun_for_peer(None).await.is_some() }
         });
         tokio::task::yield_now().await;
         flight.begin(Begin::Pass(NoStore::Private));

@@ -42,8 +42,18 @@ pub(crate) const SMALL_PIECE: usize = 16 * 1024;
 pub(crate) const SMALL_BODY: u64 = 1 << 20;
 /// See [`SMALL_BODY`].
 pub(crate) const LARGE_SHARE: u64 = 7;
-/// How often one transfer that broke may go on from where it stood.
+/// How often in a row one transfer that broke may go on from where it stood.
 pub(crate) const MAX_RESUMES: u32 = 3;
+/// Octets after which a transfer that goes on counts as well again.
+pub(crate) const RESUME_PROGRESS: u64 = 1 << 20;
+/// How long a peer that has all of it may be silent midway, before another is asked.
+pub(crate) const PEER_STALL: Duration = Duration::from_secs(3);
+/// The same of one that is receiving it: whom it has it from may be slow, or just lost.
+pub(crate) const RECEIVING_STALL: Duration = Duration::from_secs(15);
+/// Octets a second below which a peer that has all of it is left for another: half of a thin home uplink.
+pub(crate) const MIN_PEER_RATE: u64 = 32 << 10;
+/// How long one waits for a peer's octets, all waits together, before its rate is judged.
+pub(crate) const PEER_RATE_PERIOD: Duration = Duration::from_secs(5);
 /// How long a reader may hold up others in a flight that can no longer be kept whole, before it is cut.
 pub(crate) const READER_LAG: Duration = Duration::from_secs(1);
 /// How long it may hold up the flight if it holds up nobody else.
@@ -73,6 +83,9 @@ pub(crate) const MAX_ORIGIN_CONNECTIONS: usize = 1024;
 /// How long peers may take in all to begin an answer, before the origin is asked. A peer that is receiving
 /// may be waiting for the origin itself.
 pub(crate) const PEER_BUDGET: Duration = Duration::from_secs(10);
+/// Times that the index is asked again past holders that had nothing to give, before the origin is asked:
+/// each may take [`LOCATE_BUDGET`]. Peers have [`PEER_BUDGET`] in all.
+pub(crate) const MAX_RELOCATIONS: usize = 2;
 /// Longest freshness that is taken on a peer's word.
 pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Peers that are asked for one object before the origin is.

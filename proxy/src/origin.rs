@@ -235,7 +235,7 @@ impl Origin {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             remove_hop_by_hop(&mut head.headers);
         }
-        Ok(Upstream { head, body, times, source: Source::Origin, holder: None })
+        Ok(Upstream { head, body, times, source: Source::Origin, peer: None })
     }
 
     fn leave_alone(&self, origin: String, failure: &Failure, before: Option<&Failing>) {

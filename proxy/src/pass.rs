@@ -3,25 +3,26 @@
 
 use std::sync::Arc;
 
-use coralline_overlay::Key;
-use http::header::{AGE, AUTHORIZATION, HeaderMap, MAX_FORWARDS, RANGE};
+use coralline_overlay::{Except, Key};
+use http::header::{AUTHORIZATION, HeaderMap, MAX_FORWARDS, RANGE};
 use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::Proxy;
 use crate::admit::Asked;
 use crate::body::ResponseBody;
-use crate::fetch::Job;
-use crate::fields::kept;
+use crate::fetch::{Job, freshened};
 use crate::flight::Begin;
 use crate::flights::Boarding;
-use crate::limits::LOCATE_BUDGET;
-use crate::message::{Source, Stored};
+use crate::limits::{LOCATE_BUDGET, PEER_BUDGET};
+use crate::message::Source;
+use crate::peer::Search;
 use crate::policy::{
-    also_invalidated, freshen, head_describes, invalidated_groups, invalidates,
-    is_explicitly_fresh, names_itself, storable,
+    also_invalidated, head_describes, invalidated_groups, invalidates, is_explicitly_fresh,
+    names_itself,
 };
+use crate::pump::Coming;
 use crate::reason::{Failure, Reason};
 use crate::request::Answer;
 use crate::respond::{CacheStatus, Forward, own_page};
@@ -62,9 +63,11 @@ impl Proxy {
                 timeout(LOCATE_BUDGET, self.index.get(Key::of_name(asked.uri.as_bytes()))).await
         {
             let (holders, level, method) = (&found.pointers, found.level, &asked.method);
+            let search = Search { holders, level, deadline: Instant::now() + PEER_BUDGET };
+            let mut tried = Except::default();
             let good = |upstream: &Upstream| !upstream.head.status.is_informational();
-            let asked_peers = self.peers.ask(method, target, &headers, holders, level, good).await;
-            if let Some(upstream) = asked_peers {
+            let asked_peers = self.peers.ask(method, target, &headers, search, &mut tried, good);
+            if let Some(upstream) = asked_peers.await {
                 let forward = Forward::UriMiss;
                 let source = upstream.source;
                 return Ok((source, self.respond_upstream(asked, upstream, forward, place)));
@@ -137,7 +140,8 @@ impl Proxy {
         };
         let response = self.respond_arriving(asked, &arriving, &flight, status);
         tokio::spawn(async move {
-            proxy.receive(landing, &job, arriving, upstream.body, None).await;
+            let Upstream { body, peer, .. } = upstream;
+            proxy.receive(landing, &job, arriving, Coming { body, peer }, None).await;
             drop(place);
         });
         response.expect("nothing has come yet that could be gone")
@@ -170,7 +174,7 @@ impl Proxy {
             if !head_describes(&head.headers, &stored.head.headers, stored.body.len()) {
                 return Change::Remove;
             }
-            match self.freshened(asked, stored, upstream) {
+            match freshened(stored, upstream, &asked.headers, asked.mode, &asked.rules).ok() {
                 Some(new) => Change::Replace(Arc::new(new)),
                 // What one client wants for itself takes nothing from the others.
                 None if asked.told.no_store || asked.headers.contains_key(AUTHORIZATION) => {
@@ -179,17 +183,6 @@ impl Proxy {
                 None => Change::Remove,
             }
         });
-    }
-
-    fn freshened(&self, asked: &Asked, stored: &Stored, upstream: &Upstream) -> Option<Stored> {
-        let update = kept(upstream.head.headers.clone(), asked.mode);
-        let headers = freshen(&stored.head.headers, &update);
-        let mut said = headers.clone();
-        said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
-        let status = stored.head.status;
-        storable(&asked.headers, status, &said, upstream.times, &asked.rules)
-            .ok()
-            .map(|freshness| stored.updated(headers, freshness))
     }
 
     /// RFC 9111, section 4.4, and RFC 9875, section 3: an unsafe request has succeeded.

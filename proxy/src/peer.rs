@@ -1,9 +1,8 @@
 //! Step 5: a peer that is said to have it. It answers from what it holds or is receiving, or not at all.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use coralline_overlay::{Contact, Level, Pointer, State};
+use coralline_overlay::{Contact, Except, Level, Pointer, State};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -16,8 +15,8 @@ use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
 use crate::limits::{
-    HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_BUDGET, PEER_CONNECT_TIMEOUT,
-    PEER_HEAD_TIMEOUT, USUAL_FAR, USUAL_NEAR,
+    HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_CONNECT_TIMEOUT, PEER_HEAD_TIMEOUT,
+    USUAL_FAR, USUAL_NEAR,
 };
 use crate::message::Source;
 use crate::metrics::PeerOutcomes;
@@ -38,6 +37,15 @@ pub(crate) struct Peers {
     outcomes: PeerOutcomes,
 }
 
+/// Whom the index has named.
+#[derive(Clone, Copy)]
+pub(crate) struct Search<'a> {
+    pub(crate) holders: &'a [Pointer],
+    pub(crate) level: Level,
+    /// By when one of them is to have begun its answer.
+    pub(crate) deadline: Instant,
+}
+
 impl Peers {
     pub(crate) fn new(local: &Contact, outcomes: PeerOutcomes) -> Self {
         let mut connector = HttpConnector::new();
@@ -52,30 +60,33 @@ impl Peers {
     }
 
     /// Asks the holders for an answer that is `good`, the one first of which it is expected soonest. Another
-    /// is asked as well when one has nothing, or takes longer than usual. Nothing: none of them has it.
+    /// is asked as well when one has nothing, or takes longer than usual. Nothing: none of those that are
+    /// added to `tried` has it.
     pub(crate) async fn ask(
         &self,
         method: &Method,
         target: &Target,
         headers: &HeaderMap,
-        holders: &[Pointer],
-        level: Level,
+        search: Search<'_>,
+        tried: &mut Except,
         good: impl Fn(&Upstream) -> bool,
     ) -> Option<Upstream> {
-        let mut order = self.order(holders, level).into_iter();
-        let deadline = Instant::now() + PEER_BUDGET;
+        let Search { holders, level, deadline } = search;
+        let (order, useless) = self.order(holders, level);
+        tried.add(&useless, None);
+        let mut order = order.into_iter();
         let mut asked = FuturesUnordered::new();
         loop {
             if let Some(pointer) = order.next() {
+                tried.add(&[pointer], None);
                 let request = request(content_addr(&pointer.holder), method, target, headers)?;
                 asked.push(self.ask_one(request, pointer, level, deadline));
             }
             let more = order.len() > 0 && asked.len() < MAX_PEERS_AT_ONCE;
-            let answered = tokio::select! {
+            let (addr, upstream) = tokio::select! {
                 answered = asked.next() => answered?,
                 () = sleep(HEDGE_AFTER), if more => continue,
             };
-            let (addr, upstream) = answered;
             match upstream {
                 Some(upstream) if good(&upstream) => {
                     self.outcomes.served.inc();
@@ -91,18 +102,19 @@ impl Peers {
         }
     }
 
-    /// Whom to ask, in order: those that have all of it, then those that are soonest expected to answer.
-    fn order<'a>(&self, holders: &'a [Pointer], level: Level) -> Vec<&'a Pointer> {
+    /// Whom to ask, in order: those that have all of it, then those that are soonest expected to answer;
+    /// and whom not at all.
+    fn order(&self, holders: &[Pointer], level: Level) -> (Vec<Pointer>, Vec<Pointer>) {
         let now = Instant::now();
-        let mut order: Vec<_> =
-            holders.iter().filter(|pointer| self.may_be_asked(now, &pointer.holder)).collect();
+        let (mut order, useless): (Vec<Pointer>, Vec<_>) =
+            holders.iter().copied().partition(|pointer| self.may_be_asked(now, &pointer.holder));
         order.sort_by_cached_key(|pointer| {
             let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
             let cost = self.standings.cost(now, content_addr(&pointer.holder), usual);
             (pointer.state != State::Whole, cost)
         });
         order.truncate(MAX_PEER_TRIES);
-        order
+        (order, useless)
     }
 
     /// Pointers are hearsay: nobody's mail server is asked, nor a private network by a public node.
@@ -115,7 +127,7 @@ impl Peers {
     async fn ask_one(
         &self,
         request: Request<NoBody>,
-        pointer: &Pointer,
+        pointer: Pointer,
         level: Level,
         deadline: Instant,
     ) -> (SocketAddr, Option<Upstream>) {
@@ -148,16 +160,16 @@ impl Peers {
             self.outcomes.missed.inc();
             return (addr, None);
         }
-        let holder = (pointer.state == State::Whole).then_some(addr);
-        if holder.is_some() {
+        if pointer.state == State::Whole {
             learn(Dealing::Answered(begin.elapsed()));
         }
-        (addr, Some(Upstream { head, body, times, source: Source::Peer(level), holder }))
+        let source = Source::Peer(level);
+        (addr, Some(Upstream { head, body, times, source, peer: Some(pointer) }))
     }
 
-    /// A holder has sent so many octets in this time.
-    pub(crate) fn sent(&self, holder: SocketAddr, octets: u64, time: Duration) {
-        self.standings.learn(Instant::now(), holder, Dealing::Sent(octets, time));
+    /// What came of a transfer.
+    pub(crate) fn learn(&self, peer: &Pointer, dealing: Dealing) {
+        self.standings.learn(Instant::now(), content_addr(&peer.holder), dealing);
     }
 }
 

@@ -24,6 +24,7 @@ use crate::admit::{Admitted, Asked, Entrance};
 use crate::announce::announce_again;
 use crate::body::ResponseBody;
 use crate::clock;
+use crate::conditional::first_of;
 use crate::fetch::Job;
 use crate::flight::{Begin, Flight};
 use crate::flights::Boarding;
@@ -316,7 +317,8 @@ impl Proxy {
         }
         let miss = || Failure::new(Reason::ProxyInternalResponse, "not held");
         let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
-        match flight.begun_for_peer().await {
+        let at = asked.selecting.get(RANGE).and_then(first_of);
+        match flight.begun_for_peer(at).await {
             Some(Begin::Stream(arriving)) if arriving.is_for(asked) => {
                 let source = arriving.source;
                 let status = joined(Forward::UriMiss, source);
