@@ -83,7 +83,9 @@ impl Driver {
             Ask::Get(key, except) if except.is_empty() => self.overlay.get(now, key),
             Ask::Get(key, except) => self.overlay.get_except(now, key, except),
             Ask::Put(key, pointer, ttl) => self.overlay.put(now, key, pointer, ttl),
-            Ask::Claim(key, pointer, ttl) => self.overlay.claim(now, key, pointer, ttl),
+            Ask::Claim(key, pointer, ttl, except) => {
+                self.overlay.claim_except(now, key, pointer, ttl, except)
+            }
             Ask::Withdraw(key) => self.overlay.withdraw(now, key),
         };
         match query {

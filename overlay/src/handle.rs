@@ -88,7 +88,7 @@ pub(crate) type Reply = oneshot::Sender<Result<Outcome, IndexError>>;
 pub(crate) enum Ask {
     Get(Key, Except),
     Put(Key, Pointer, Duration),
-    Claim(Key, Pointer, Duration),
+    Claim(Key, Pointer, Duration, Except),
     Withdraw(Key),
 }
 
@@ -171,7 +171,21 @@ impl Handle {
         pointer: Pointer,
         ttl: Duration,
     ) -> Result<Claim, IndexError> {
-        match self.call(Ask::Claim(key, pointer, ttl)).await? {
+        self.claim_except(key, pointer, ttl, Except::default()).await
+    }
+
+    /// The same after a claim whose pointers have all led nowhere: it passes their holders by.
+    ///
+    /// # Errors
+    /// [`IndexError`]
+    pub async fn claim_except(
+        &self,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+        except: Except,
+    ) -> Result<Claim, IndexError> {
+        match self.call(Ask::Claim(key, pointer, ttl, except)).await? {
             Outcome::Claimed => Ok(Claim::Claimed),
             Outcome::Held { pointers, level, by } => {
                 Ok(Claim::Held(Found { pointers, level, hops: 0, by }))

@@ -79,6 +79,10 @@
 //!   tell whether it is stale or invented, and waiting for a second answer would cost every get the
 //!   time that the nearest cluster saves. So a caller who was led nowhere asks again with
 //!   [`Overlay::get_except`], which believes neither those holders nor who named them.
+//! - **A claim may pass holders by** that its sender has found useless ([`Overlay::claim_except`]): the
+//!   node that decides it grants it beside them, and sends the next such claimant to this one. So of
+//!   all who are led to dead holders, one goes to the origin. A liar gains no more by it than a
+//!   pointer of its own, which a put gives it as well.
 //! - **One node's word that it is loaded ends no put**: those a little farther from the key must say
 //!   so too, and one of them take the value or show four others.
 //! - **A node's own pointer counts for little**: a get names it only if nobody else has the key,

@@ -53,6 +53,9 @@ pub const MAX_VALUES_PER_KEY: usize = coralline_config::VALUES_PER_KEY.1;
 /// in five gives that many in a row to one get in six hundred.
 pub const MAX_EXCEPT: usize = 4 * MAX_VALUES_PER_KEY;
 
+/// Holders of them that a claim names to those it asks, in 8 octets each: four answers of the usual
+/// size.
+pub const MAX_PASSED: usize = 16;
 /// Requests of one lookup that wait for an answer in time (alpha, Kademlia, section 2.3).
 pub const ALPHA: usize = 3;
 /// Requests of one lookup under way, late ones included: a dead contact must not stop the others.

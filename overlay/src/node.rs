@@ -258,8 +258,28 @@ impl Overlay {
         pointer: Pointer,
         ttl: Duration,
     ) -> Result<QueryId, Busy> {
+        self.claim_except(now, key, pointer, ttl, Except::default())
+    }
+
+    /// The same after answers whose pointers have all led nowhere: the claim passes those holders by.
+    /// Of those who pass the same holders by, one is told to go to the origin, the others find it.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn claim_except(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+        except: Except,
+    ) -> Result<QueryId, Busy> {
         let pointer = Pointer { holder: self.local, ..pointer };
-        self.admit(now, key, Kind::Claim(pointer, ttl.min(self.rules.max_ttl)), Except::default())
+        if !except.is_empty() {
+            self.hot.forget_found(&key);
+        }
+        let claim = Kind::Claim(pointer, ttl.min(self.rules.max_ttl));
+        self.admit(now, key, claim, except.of_holders())
     }
 
     /// Takes back what this node has put for `key`: best effort, the time to live does the rest.

@@ -129,7 +129,7 @@ impl Query {
         }
     }
 
-    /// Lets a get go on past these answers.
+    /// Lets a get or a claim go on past these answers.
     pub(crate) fn pass_by(&mut self, except: Except) {
         self.except = except;
     }
@@ -303,7 +303,7 @@ impl Query {
     fn find(&self) -> Request {
         let want = match self.kind {
             Kind::Get => Want::Values,
-            Kind::Claim(pointer, ttl) => Want::Claim(Note::of(&pointer), ttl),
+            Kind::Claim(pointer, ttl) => Want::Claim(Note::of(&pointer), ttl, self.except.passed()),
             Kind::Put(_, ttl) => Want::Room(ttl),
             Kind::Withdraw | Kind::Refresh => Want::Nodes,
         };
@@ -350,7 +350,8 @@ impl Query {
 
     fn store(&self, pointer: &Pointer, ttl: Duration, claim: bool) -> Request {
         let (key, level) = (*self.lookup.target(), self.level);
-        Request::Store { key, level, note: Note::of(pointer), ttl, claim }
+        let passed = self.except.passed();
+        Request::Store { key, level, note: Note::of(pointer), ttl, claim, passed }
     }
 
     /// What a node said to a store, a claim or a withdrawal.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use coralline_disk::Object;
-use coralline_overlay::Key;
+use coralline_overlay::{Except, Key};
 use http::header::{AGE, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::Proxy;
 use crate::admit::Asked;
@@ -17,8 +17,9 @@ use crate::fields::{CACHE_STATUS, Mode, kept};
 use crate::flight::{Arriving, Begin, Flight, Stage};
 use crate::flights::Landing;
 use crate::interim::Early;
-use crate::limits::{DISK_PATIENCE, MAX_PEER_LIFETIME};
+use crate::limits::{DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET};
 use crate::message::{Body, Head, Source, Stored};
+use crate::peer::Search;
 use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
     preconditions, storable, vary,
@@ -78,7 +79,8 @@ impl Proxy {
         } else {
             (None, Located::Unknown)
         };
-        let upstream = match self.obtain(&landing.flight, &job, located).await {
+        let told = announcement.as_ref();
+        let upstream = match self.obtain(&landing.flight, &job, located, told).await {
             Ok(upstream) => upstream,
             Err(failure) => {
                 let stale = job.stale.as_ref().filter(|_| failure.reason.is_upstream());
@@ -120,17 +122,12 @@ impl Proxy {
         flight: &Flight,
         job: &Job,
         located: Located,
+        told: Option<&Announcement>,
     ) -> Result<Upstream, Failure> {
         let mut headers = job.headers.clone();
         self.signature.sign(&mut headers, job.mode);
-        if let Located::Held(holders, level) = located {
-            flight.set_stage(Stage::Peer);
-            let good = |upstream: &Upstream| self.arriving(job, upstream).is_ok();
-            let (get, target) = (&Method::GET, &job.target);
-            let asked = self.peers.ask(get, target, &headers, &holders, level, good).await;
-            if let Some(upstream) = asked {
-                return Ok(upstream);
-            }
+        if let Some(upstream) = self.from_peers(flight, job, &headers, located, told).await {
+            return Ok(upstream);
         }
         flight.set_stage(Stage::Origin);
         let early = job.early.as_ref();
@@ -147,6 +144,36 @@ impl Proxy {
             return self.origin.ask(&Method::GET, &job.target, &headers, early).await;
         }
         Ok(upstream)
+    }
+
+    /// Step 5: from those whom the index names, and from others where these have nothing to give.
+    async fn from_peers(
+        &self,
+        flight: &Flight,
+        job: &Job,
+        headers: &HeaderMap,
+        mut located: Located,
+        told: Option<&Announcement>,
+    ) -> Option<Upstream> {
+        let good = |upstream: &Upstream| self.arriving(job, upstream).is_ok();
+        let (get, target) = (&Method::GET, &job.target);
+        let (mut tried, deadline) = (Except::default(), Instant::now() + PEER_BUDGET);
+        let mut relocations = 0;
+        while let Located::Held(holders, level) = located {
+            flight.set_stage(Stage::Peer);
+            let search = Search { holders: &holders, level, deadline };
+            let asked = self.peers.ask(get, target, headers, search, &mut tried, good).await;
+            if asked.is_some() {
+                return asked;
+            }
+            relocations += 1;
+            let may = relocations <= MAX_RELOCATIONS && Instant::now() < deadline;
+            let told = told.filter(|_| may)?;
+            // Whoever is sent here meanwhile waits: it may become ours to fetch.
+            flight.set_stage(Stage::Locating);
+            located = told.locate_except(tried.clone()).await;
+        }
+        None
     }
 
     /// A stale copy in place of a failing origin (RFC 5861, section 4), where it may.

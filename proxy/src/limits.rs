@@ -73,6 +73,9 @@ pub(crate) const MAX_ORIGIN_CONNECTIONS: usize = 1024;
 /// How long peers may take in all to begin an answer, before the origin is asked. A peer that is receiving
 /// may be waiting for the origin itself.
 pub(crate) const PEER_BUDGET: Duration = Duration::from_secs(10);
+/// Times that the index is asked again past holders that had nothing to give, before the origin is asked:
+/// each may take [`LOCATE_BUDGET`]. Peers have [`PEER_BUDGET`] in all.
+pub(crate) const MAX_RELOCATIONS: usize = 2;
 /// Longest freshness that is taken on a peer's word.
 pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Peers that are asked for one object before the origin is.

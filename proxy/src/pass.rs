@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use coralline_overlay::Key;
+use coralline_overlay::{Except, Key};
 use http::header::{AGE, AUTHORIZATION, HeaderMap, MAX_FORWARDS, RANGE};
 use http::{Method, Request, Response, StatusCode, Uri};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::Proxy;
 use crate::admit::Asked;
@@ -16,8 +16,9 @@ use crate::fetch::Job;
 use crate::fields::kept;
 use crate::flight::Begin;
 use crate::flights::Boarding;
-use crate::limits::LOCATE_BUDGET;
+use crate::limits::{LOCATE_BUDGET, PEER_BUDGET};
 use crate::message::{Source, Stored};
+use crate::peer::Search;
 use crate::policy::{
     also_invalidated, freshen, head_describes, invalidated_groups, invalidates,
     is_explicitly_fresh, names_itself, storable,
@@ -59,9 +60,11 @@ impl Proxy {
                 timeout(LOCATE_BUDGET, self.index.get(Key::of_name(asked.uri.as_bytes()))).await
         {
             let (holders, level, method) = (&found.pointers, found.level, &asked.method);
+            let search = Search { holders, level, deadline: Instant::now() + PEER_BUDGET };
+            let mut tried = Except::default();
             let good = |upstream: &Upstream| !upstream.head.status.is_informational();
-            let asked_peers = self.peers.ask(method, target, &headers, holders, level, good).await;
-            if let Some(upstream) = asked_peers {
+            let asked_peers = self.peers.ask(method, target, &headers, search, &mut tried, good);
+            if let Some(upstream) = asked_peers.await {
                 let forward = Forward::UriMiss;
                 let source = upstream.source;
                 return Ok((source, self.respond_upstream(asked, upstream, forward, place)));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use coralline_overlay::{Contact, Level, Pointer, State};
+use coralline_overlay::{Contact, Except, Level, Pointer, State};
 use http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 use hyper_util::client::legacy::Client;
@@ -14,8 +14,7 @@ use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
 use crate::limits::{
-    MAX_PEER_TRIES, MAX_PENALTIES, PEER_BUDGET, PEER_CONNECT_TIMEOUT, PEER_HEAD_TIMEOUT,
-    PEER_PENALTY,
+    MAX_PEER_TRIES, MAX_PENALTIES, PEER_CONNECT_TIMEOUT, PEER_HEAD_TIMEOUT, PEER_PENALTY,
 };
 use crate::message::Source;
 use crate::metrics::PeerOutcomes;
@@ -36,6 +35,15 @@ pub(crate) struct Peers {
     outcomes: PeerOutcomes,
 }
 
+/// Whom the index has named.
+#[derive(Clone, Copy)]
+pub(crate) struct Search<'a> {
+    pub(crate) holders: &'a [Pointer],
+    pub(crate) level: Level,
+    /// By when one of them is to have begun its answer.
+    pub(crate) deadline: Instant,
+}
+
 impl Peers {
     pub(crate) fn new(local: &Contact, outcomes: PeerOutcomes) -> Self {
         let mut connector = HttpConnector::new();
@@ -53,24 +61,26 @@ impl Peers {
     }
 
     /// Asks the holders in turn, those that have all of it first, for an answer that is `good`. Nothing:
-    /// none of them has it.
+    /// none of those that are added to `tried` has it.
     pub(crate) async fn ask(
         &self,
         method: &Method,
         target: &Target,
         headers: &HeaderMap,
-        holders: &[Pointer],
-        level: Level,
+        search: Search<'_>,
+        tried: &mut Except,
         good: impl Fn(&Upstream) -> bool,
     ) -> Option<Upstream> {
-        let mut holders: Vec<_> =
-            holders.iter().filter(|pointer| self.may_be_asked(&pointer.holder)).collect();
+        let Search { holders, level, deadline } = search;
+        let (mut holders, useless): (Vec<_>, Vec<_>) =
+            holders.iter().copied().partition(|pointer| self.may_be_asked(&pointer.holder));
+        tried.add(&useless, None);
         holders.sort_by_key(|pointer| pointer.state != State::Whole);
-        let deadline = Instant::now() + PEER_BUDGET;
         for pointer in holders.into_iter().take(MAX_PEER_TRIES) {
             let addr = content_addr(&pointer.holder);
+            tried.add(&[pointer], None);
             let request = request(addr, method, target, headers)?;
-            match self.ask_one(request, pointer, level, deadline).await {
+            match self.ask_one(request, &pointer, level, deadline).await {
                 Some(upstream) if good(&upstream) => {
                     self.outcomes.served.inc();
                     return Some(upstream);

@@ -414,6 +414,42 @@ async fn a_peer_that_answers_nonsense_is_passed_by() {
     }
 }
 
+/// Those who are led to a holder that is gone ask the index again without it: one of them goes to the
+/// origin, and the others find that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_those_who_find_a_dead_holder_one_asks_the_origin() {
+    let origin = Origin::fixed(ok("Cache-Control: max-age=60\r\n", b"true")).await;
+    let [a, b, c] = Node::three(|_| ()).await;
+    // A node of the index at whose content port nobody listens any more.
+    let closed = TcpListener::bind("127.0.0.4:0").await.unwrap().local_addr().unwrap();
+    let dead = Node::start("127.0.0.4", Some(&a), |config| config.peer.listen = closed).await;
+    for node in [&a, &b, &c, &dead] {
+        node.knows(3).await;
+    }
+    for n in 0..5 {
+        let path = format!("/{n}");
+        let uri = format!("http://localhost:{}{path}", origin.addr.port());
+        let key = coralline_overlay::Key::of_name(uri.as_bytes());
+        let pointer = coralline_overlay::Pointer {
+            holder: dead.index.local(),
+            state: coralline_overlay::State::Whole,
+            length: None,
+            root: None,
+        };
+        dead.index.put(key, pointer, Duration::from_secs(60)).await.unwrap();
+        let host = origin.host();
+        let got = tokio::join!(
+            a.get(&host, &path, &[]),
+            b.get(&host, &path, &[]),
+            c.get(&host, &path, &[])
+        );
+        let got = [got.0, got.1, got.2];
+        assert!(got.iter().all(|response| response.text() == "true"), "{got:?}");
+        let from_origin = got.iter().filter(|response| response.source() == "origin").count();
+        assert_eq!((from_origin, origin.count()), (1, n + 1), "{got:?}");
+    }
+}
+
 /// Dropping the door breaks off its connections.
 #[tokio::test]
 async fn an_aborted_door_ends_its_connections() {
