@@ -212,6 +212,8 @@ impl Proxy {
             relocations += 1;
             let may = relocations <= MAX_RELOCATIONS && Instant::now() < deadline;
             let told = told.filter(|_| may)?;
+            // Whoever is sent here meanwhile waits: it may become ours to fetch.
+            flight.set_stage(Stage::Locating);
             located = told.locate_except(tried.clone()).await;
         }
         None

@@ -1,7 +1,7 @@
 //! One core, and the messages of strangers.
 
 use super::*;
-use crate::contact::Services;
+use crate::contact::{Identity, Services};
 use crate::except::Passed;
 use crate::level::Level;
 use crate::limits::{MAX_CLOSER, MAX_JOIN_WAIT, MAX_PROVISIONAL, PROVISIONAL_TTL, SETTLED_AFTER};
