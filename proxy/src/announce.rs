@@ -34,6 +34,8 @@ enum Wish {
     Asking,
     /// It is arriving here; its length, where that is known.
     Receiving(Option<u64>),
+    /// Whoever sent it has gone: until another is found, nobody is to come here.
+    Lost,
     /// All of it is here.
     Whole(Arc<Stored>),
     /// It is not here.
@@ -80,6 +82,12 @@ impl Announcement {
         self.wish.send_replace(Wish::Receiving(length));
     }
 
+    /// It arrives no longer: to be said before another source is looked for. Of those that have lost the same
+    /// source none is then sent to another, and one is told that it is theirs to fetch.
+    pub(crate) fn lost(&self) {
+        self.wish.send_replace(Wish::Lost);
+    }
+
     /// All of it is here.
     pub(crate) fn whole(self, stored: Arc<Stored>) {
         self.wish.send_replace(Wish::Whole(stored));
@@ -124,6 +132,8 @@ impl Teller {
             }
             // A wish that came meanwhile is told at once, the same one again before it runs out.
             let changed = tokio::select! {
+                // What we have lost is said before we ask for others.
+                biased;
                 changed = timeout(RECEIVING_RENEWAL, wishes.changed()) => changed,
                 Some((except, said)) = agains.recv() => {
                     let _ = said.send(self.claim(except).await);
@@ -165,7 +175,7 @@ impl Teller {
                 let put = self.put(State::Whole, Some(stored.body.len()), ttl).await;
                 put.inspect(|()| stored.announced(clock::now(), ttl))
             }
-            Wish::Whole(_) | Wish::Gone => self.withdraw().await,
+            Wish::Whole(_) | Wish::Gone | Wish::Lost => self.withdraw().await,
         };
         if let Err(error) = result {
             tracing::debug!(key = %self.key, %error, "the index was not told");

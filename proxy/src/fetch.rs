@@ -7,7 +7,7 @@ use coralline_overlay::{Except, Key};
 use http::header::{AGE, HeaderMap, RANGE};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::Proxy;
 use crate::admit::Asked;
@@ -17,9 +17,11 @@ use crate::fields::{CACHE_STATUS, Mode, kept};
 use crate::flight::{Arriving, Begin, Flight, Stage};
 use crate::flights::Landing;
 use crate::interim::Early;
-use crate::limits::{DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET};
+use crate::limits::{
+    ASK_AGAIN_AFTER, DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET,
+};
 use crate::message::{Body, Head, Source, Stored};
-use crate::peer::Search;
+use crate::peer::{Given, Search};
 use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
     preconditions, storable, vary,
@@ -27,6 +29,7 @@ use crate::policy::{
 use crate::pump::Coming;
 use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
+use crate::respond::add_date;
 use crate::scope::tags;
 use crate::slices::{Begun, First};
 use crate::store::Change;
@@ -205,15 +208,20 @@ impl Proxy {
             flight.set_stage(Stage::Peer);
             let search = Search { holders: &holders, level, deadline };
             let (get, target) = (&Method::GET, &job.target);
-            let asked = self.peers.ask(get, target, headers, search, tried, &good).await;
-            if asked.is_some() {
-                return asked;
+            let given = self.peers.ask(get, target, headers, search, tried, &good).await;
+            // Whoever is sent here meanwhile waits: it may become ours to fetch.
+            flight.set_stage(Stage::Locating);
+            match given {
+                Given::Good(upstream) => {
+                    flight.set_stage(Stage::Peer);
+                    return Some(*upstream);
+                }
+                Given::Later => sleep(ASK_AGAIN_AFTER).await,
+                Given::Nothing => {}
             }
             relocations += 1;
             let may = relocations <= MAX_RELOCATIONS && Instant::now() < deadline;
             let told = told.filter(|_| may)?;
-            // Whoever is sent here meanwhile waits: it may become ours to fetch.
-            flight.set_stage(Stage::Locating);
             located = told.locate_except(tried.clone()).await;
         }
         None
@@ -433,6 +441,8 @@ pub(crate) fn freshened(
         // It is of that exchange, not of the object.
         update.remove(CACHE_STATUS);
     }
+    // Without one it was made now, and not when the stored one was (RFC 9110, section 6.6.1).
+    add_date(&mut update, upstream.times.response);
     let headers = freshen(&stored.head.headers, &update);
     let mut said = headers.clone();
     said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));

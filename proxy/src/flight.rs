@@ -93,6 +93,15 @@ pub(crate) enum Stage {
     Origin,
 }
 
+/// What a flight has for a peer.
+#[derive(Debug)]
+pub(crate) enum ForPeer {
+    Begun(Begin),
+    /// Nothing now; it is worth asking again.
+    Later,
+    Nothing,
+}
+
 #[derive(Debug)]
 pub(crate) struct Flight {
     state: Mutex<State>,
@@ -409,20 +418,21 @@ impl Flight {
 
     /// The same for a peer, which has the first `at` octets already if it says so. It is fed only by who is
     /// ahead of it, and waits only for who has its octets from the origin: so no peers ever wait for each
-    /// other in a circle, as each of them would be ahead of itself. Nothing: ask elsewhere.
-    pub(crate) async fn begun_for_peer(&self, at: Option<u64>) -> Option<Begin> {
+    /// other in a circle, as each of them would be ahead of itself.
+    pub(crate) async fn begun_for_peer(&self, at: Option<u64>) -> ForPeer {
         self.wait(|state| {
-            let ahead = match (&state.begin, at) {
-                (Some(Begin::Stream(_)), Some(at)) => state.received > at,
-                (begin, _) => begin.is_some(),
-            };
-            match (&state.end, state.stage) {
-                (Some(Err(_)), _) => Some(None),
-                (Some(Ok(())), _) => Some(state.begin.clone()),
-                _ if ahead => Some(state.begin.clone()),
-                (None, Stage::Peer) => Some(None),
-                (None, Stage::Locating) => state.begin.is_some().then_some(None),
-                (None, Stage::Origin) => None,
+            let behind = at.is_some_and(|at| state.received <= at);
+            match (&state.begin, &state.end, state.stage) {
+                (Some(Begin::Stream(_)), Some(Err(_)), _) => Some(ForPeer::Nothing),
+                (Some(Begin::Stream(_)), None, stage) if behind => match stage {
+                    Stage::Peer => Some(ForPeer::Nothing),
+                    // It looks for another source itself, and may soon be one.
+                    Stage::Locating => Some(ForPeer::Later),
+                    Stage::Origin => None,
+                },
+                (Some(begin), _, _) => Some(ForPeer::Begun(begin.clone())),
+                (None, _, Stage::Peer) => Some(ForPeer::Nothing),
+                (None, _, Stage::Locating | Stage::Origin) => None,
             }
         })
         .await
@@ -567,7 +577,7 @@ mod tests {
         let flight = Flight::new(&Budget::new(100));
         let asking = tokio::spawn({
             let flight = flight.clone();
-            async move { flight.begun_for_peer(None).await.is_some() }
+            async move { matches!(flight.begun_for_peer(None).await, ForPeer::Begun(_)) }
         });
         tokio::task::yield_now().await;
         flight.set_stage(Stage::Peer);
@@ -575,7 +585,7 @@ mod tests {
         flight.set_stage(Stage::Origin);
         let asking = tokio::spawn({
             let flight = flight.clone();
-            async move { flight.begun_for_peer(None).await.is_some() }
+            async move { matches!(flight.begun_for_peer(None).await, ForPeer::Begun(_)) }
         });
         tokio::task::yield_now().await;
         flight.begin(Begin::Pass(NoStore::Private));

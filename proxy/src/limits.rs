@@ -85,7 +85,10 @@ pub(crate) const MAX_ORIGIN_CONNECTIONS: usize = 1024;
 pub(crate) const PEER_BUDGET: Duration = Duration::from_secs(10);
 /// Times that the index is asked again past holders that had nothing to give, before the origin is asked:
 /// each may take [`LOCATE_BUDGET`]. Peers have [`PEER_BUDGET`] in all.
-pub(crate) const MAX_RELOCATIONS: usize = 2;
+pub(crate) const MAX_RELOCATIONS: usize = 8;
+/// Wait before a peer is asked again that looks for a source itself: time for the index to decide whose turn
+/// it is, with a few hundred milliseconds to the node that does.
+pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Longest freshness that is taken on a peer's word.
 pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Peers that are asked for one object before the origin is.

@@ -17,7 +17,7 @@ use crate::flight::Begin;
 use crate::flights::Boarding;
 use crate::limits::{LOCATE_BUDGET, PEER_BUDGET};
 use crate::message::Source;
-use crate::peer::Search;
+use crate::peer::{Given, Search};
 use crate::policy::{
     also_invalidated, head_describes, invalidated_groups, invalidates, is_explicitly_fresh,
     names_itself,
@@ -67,10 +67,10 @@ impl Proxy {
             let mut tried = Except::default();
             let good = |upstream: &Upstream| !upstream.head.status.is_informational();
             let asked_peers = self.peers.ask(method, target, &headers, search, &mut tried, good);
-            if let Some(upstream) = asked_peers.await {
+            if let Given::Good(upstream) = asked_peers.await {
                 let forward = Forward::UriMiss;
                 let source = upstream.source;
-                return Ok((source, self.respond_upstream(asked, upstream, forward, place)));
+                return Ok((source, self.respond_upstream(asked, *upstream, forward, place)));
             }
         }
         let upstream =

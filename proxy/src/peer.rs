@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use coralline_overlay::{Contact, Except, Level, Pointer, State};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Uri};
+use http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::{Instant, sleep, timeout};
@@ -46,6 +46,14 @@ pub(crate) struct Search<'a> {
     pub(crate) deadline: Instant,
 }
 
+/// What peers have given.
+pub(crate) enum Given {
+    Good(Box<Upstream>),
+    /// Nothing now; one of them is worth asking again.
+    Later,
+    Nothing,
+}
+
 impl Peers {
     pub(crate) fn new(local: &Contact, outcomes: PeerOutcomes) -> Self {
         let mut connector = HttpConnector::new();
@@ -60,8 +68,8 @@ impl Peers {
     }
 
     /// Asks the holders for an answer that is `good`, the one first of which it is expected soonest. Another
-    /// is asked as well when one has nothing, or takes longer than usual. Nothing: none of those that are
-    /// added to `tried` has it.
+    /// is asked as well when one has nothing, or takes longer than usual. Those of no use are added to
+    /// `tried`.
     pub(crate) async fn ask(
         &self,
         method: &Method,
@@ -70,36 +78,42 @@ impl Peers {
         search: Search<'_>,
         tried: &mut Except,
         good: impl Fn(&Upstream) -> bool,
-    ) -> Option<Upstream> {
+    ) -> Given {
         let Search { holders, level, deadline } = search;
         let (order, useless) = self.order(holders, level);
         tried.add(&useless, None);
         let mut order = order.into_iter();
-        let mut asked = FuturesUnordered::new();
+        let (mut asked, mut later) = (FuturesUnordered::new(), false);
         loop {
             if let Some(pointer) = order.next() {
-                tried.add(&[pointer], None);
-                let request = request(content_addr(&pointer.holder), method, target, headers)?;
-                asked.push(self.ask_one(request, pointer, level, deadline));
+                let addr = content_addr(&pointer.holder);
+                let Some(request) = request(addr, method, target, headers) else { break };
+                let asking = self.ask_one(request, pointer, level, deadline);
+                asked.push(async move { (pointer, asking.await) });
             }
             let more = order.len() > 0 && asked.len() < MAX_PEERS_AT_ONCE;
-            let (addr, upstream) = tokio::select! {
-                answered = asked.next() => answered?,
+            let answered = tokio::select! {
+                answered = asked.next() => answered,
                 () = sleep(HEDGE_AFTER), if more => continue,
             };
-            match upstream {
-                Some(upstream) if good(&upstream) => {
+            match answered {
+                None => break,
+                Some((_, Given::Good(upstream))) if good(&upstream) => {
                     self.outcomes.served.inc();
-                    return Some(upstream);
+                    return Given::Good(upstream);
                 }
-                Some(_) => {
+                Some((pointer, Given::Good(_))) => {
                     self.outcomes.failed.inc();
-                    self.standings.learn(Instant::now(), addr, Dealing::Wrong);
+                    self.learn(&pointer, Dealing::Wrong);
+                    tried.add(&[pointer], None);
+                    let addr = content_addr(&pointer.holder);
                     tracing::info!(%addr, %target, "a peer answered what no cache may give");
                 }
-                None => {}
+                Some((pointer, Given::Nothing)) => tried.add(&[pointer], None),
+                Some((_, Given::Later)) => later = true,
             }
         }
+        if later { Given::Later } else { Given::Nothing }
     }
 
     /// Whom to ask, in order: those that have all of it, then those that are soonest expected to answer;
@@ -130,8 +144,7 @@ impl Peers {
         pointer: Pointer,
         level: Level,
         deadline: Instant,
-    ) -> (SocketAddr, Option<Upstream>) {
-        let addr = content_addr(&pointer.holder);
+    ) -> Given {
         let begin = Instant::now();
         let left = deadline.saturating_duration_since(begin);
         let patience = match pointer.state {
@@ -140,16 +153,15 @@ impl Peers {
             State::Receiving => left,
         };
         let sent = clock::now();
-        let learn = |dealing| self.standings.learn(Instant::now(), addr, dealing);
         let response = match timeout(patience, self.client.request(request)).await {
             Ok(Ok(response)) => response,
             failed => {
                 self.outcomes.failed.inc();
                 // A peer that waits for a slow origin is not at fault.
                 if failed.is_ok() || pointer.state == State::Whole {
-                    learn(Dealing::Failed);
+                    self.learn(&pointer, Dealing::Failed);
                 }
-                return (addr, None);
+                return Given::Nothing;
             }
         };
         let times = Times { request: sent, response: clock::now() };
@@ -158,13 +170,15 @@ impl Peers {
         // Without Cache-Status it is the peer's own word, a miss or an error, and not the object.
         if head.status.is_server_error() || !head.headers.contains_key(CACHE_STATUS) {
             self.outcomes.missed.inc();
-            return (addr, None);
+            let later = head.status == StatusCode::SERVICE_UNAVAILABLE
+                && head.headers.contains_key(RETRY_AFTER);
+            return if later { Given::Later } else { Given::Nothing };
         }
         if pointer.state == State::Whole {
-            learn(Dealing::Answered(begin.elapsed()));
+            self.learn(&pointer, Dealing::Answered(begin.elapsed()));
         }
         let source = Source::Peer(level);
-        (addr, Some(Upstream { head, body, times, source, peer: Some(pointer) }))
+        Given::Good(Box::new(Upstream { head, body, times, source, peer: Some(pointer) }))
     }
 
     /// What came of a transfer.

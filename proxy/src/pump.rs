@@ -104,6 +104,7 @@ impl Proxy {
             tracing::debug!(uri = %job.uri, at = resumed_at, "{failure}; going on elsewhere");
             let broken = rest.coming.peer;
             rest = self.resume(flight, job, arriving, broken, told).await.ok_or(failure)?;
+            told.inspect(|told| told.receiving(arriving.head.length));
             pace = Pace::new();
             self.metrics.resumed.inc();
         }
@@ -161,6 +162,7 @@ impl Proxy {
         headers.insert(IF_RANGE, validator.clone());
         if let (Some(broken), Some(told)) = (broken, told) {
             flight.set_stage(Stage::Locating);
+            told.lost();
             let mut tried = Except::default();
             tried.add(&[broken], None);
             let located = told.locate_except(tried.clone()).await;

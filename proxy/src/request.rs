@@ -26,7 +26,7 @@ use crate::body::ResponseBody;
 use crate::clock;
 use crate::conditional::first_of;
 use crate::fetch::Job;
-use crate::flight::{Begin, Flight};
+use crate::flight::{Begin, Flight, ForPeer};
 use crate::flights::Boarding;
 use crate::interim::{Early, Line};
 use crate::limits::{INSIST_PATIENCE, MAX_AGAIN};
@@ -319,13 +319,16 @@ impl Proxy {
         let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
         let at = asked.selecting.get(RANGE).and_then(first_of);
         match flight.begun_for_peer(at).await {
-            Some(Begin::Stream(arriving)) if arriving.is_for(asked) => {
+            ForPeer::Begun(Begin::Stream(arriving)) if arriving.is_for(asked) => {
                 let source = arriving.source;
                 let status = joined(Forward::UriMiss, source);
                 let response = self.respond_arriving(asked, &arriving, &flight, status);
                 Ok((source, response.ok_or_else(miss)?))
             }
-            Some(Begin::Stored(stored, ..)) if fresh(&stored) => self.hit(asked, &stored).await,
+            ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(&stored) => {
+                self.hit(asked, &stored).await
+            }
+            ForPeer::Later => Err(miss().with_status(StatusCode::SERVICE_UNAVAILABLE)),
             _ => Err(miss()),
         }
     }
