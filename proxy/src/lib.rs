@@ -59,6 +59,8 @@
 mod activity;
 mod admit;
 mod announce;
+#[cfg(test)]
+mod any_octets;
 mod body;
 mod budget;
 mod clock;
