@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coralline_disk::Object;
 use coralline_overlay::Key;
-use http::header::{AGE, HeaderMap};
+use http::header::{AGE, HeaderMap, SET_COOKIE};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -144,7 +144,11 @@ impl Proxy {
             && identifies(&upstream.head.headers, &stale.head.headers) == Identified::Not;
         if about_another {
             // It says that something is unchanged which is not held.
-            return self.origin.ask(&Method::GET, &job.target, &headers, early).await;
+            let again = self.origin.ask(&Method::GET, &job.target, &headers, early).await?;
+            if again.head.status == StatusCode::NOT_MODIFIED {
+                return Err(unasked());
+            }
+            return Ok(again);
         }
         Ok(upstream)
     }
@@ -163,10 +167,7 @@ impl Proxy {
             Some(stale) if status == StatusCode::NOT_MODIFIED => {
                 Some(self.validated(landing, job, stale, upstream))
             }
-            None if status == StatusCode::NOT_MODIFIED => {
-                let detail = "the origin answered 304 to a request without a condition";
-                Some(Begin::Failed(Failure::new(Reason::HttpProtocolError, detail)))
-            }
+            None if status == StatusCode::NOT_MODIFIED => Some(Begin::Failed(unasked())),
             Some(stale) if matches!(status.as_u16(), 500 | 502 | 503 | 504) => self.stand_in(stale),
             _ => None,
         }
@@ -181,7 +182,12 @@ impl Proxy {
         stale: &Stored,
         upstream: &Upstream,
     ) -> Begin {
-        let update = kept(upstream.head.headers.clone(), job.mode);
+        let mut update = kept(upstream.head.headers.clone(), job.mode);
+        let mut withheld = withhold(&mut update);
+        // A cookie in a 304 is for the one whose request was on its way.
+        update.get_all(SET_COOKIE).iter().for_each(|cookie| {
+            withheld.append(SET_COOKIE, cookie.clone());
+        });
         let freshened = |stored: &Stored| {
             let headers = freshen(&stored.head.headers, &update);
             let mut said = headers.clone();
@@ -203,6 +209,7 @@ impl Proxy {
                     });
                     self.keep(&job.uri, &stored);
                 });
+                landing.flight.withhold(withheld);
                 Begin::Stored(stored, Source::Origin, Some(StatusCode::NOT_MODIFIED))
             }
             Err(reason) => {
@@ -339,8 +346,14 @@ impl Proxy {
         if let Some(tier) = &self.tier {
             timeout(DISK_PATIENCE, tier.settle()).await.ok()?;
         }
-        if flight.is_disowned() { None } else { stream.commit().await }
+        if flight.begin_landing() { stream.commit().await } else { None }
     }
+}
+
+/// A 304 that nobody asked for.
+fn unasked() -> Failure {
+    let detail = "the origin answered 304 to a request without a condition";
+    Failure::new(Reason::HttpProtocolError, detail)
 }
 
 /// Takes off the fields that `no-cache` and `private` name (RFC 9111, sections 5.2.2.4 and 5.2.2.7).

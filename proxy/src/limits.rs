@@ -217,6 +217,11 @@ pub(crate) const MAX_PURGES: usize = 65_536;
 /// Octets of what they name: few URLs are longer than a hundred.
 pub(crate) const MAX_PURGE_OCTETS: usize = 8 << 20;
 
+/// Purges that wait to be written down; with more of them all rules are written instead.
+pub(crate) const MAX_PURGE_NOTES: usize = 1_024;
+/// Lines that the file of purges may have beyond two for each rule, before it is written anew.
+pub(crate) const PURGE_LOG_SLACK: usize = 1_024;
+
 /// Tags of one response that a purge may name; what a page is made of, and no more.
 pub(crate) const MAX_TAGS: usize = 256;
 
