@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coralline_disk::Object;
 use coralline_overlay::{Except, Key};
-use http::header::{AGE, HeaderMap, RANGE};
+use http::header::{AGE, HeaderMap, RANGE, SET_COOKIE};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
@@ -175,7 +175,11 @@ impl Proxy {
         });
         if about_another {
             // It says that something is unchanged which is not held.
-            return self.origin.ask(get, &job.target, &headers, early).await;
+            let again = self.origin.ask(get, &job.target, &headers, early).await?;
+            if again.head.status == StatusCode::NOT_MODIFIED {
+                return Err(unasked());
+            }
+            return Ok(again);
         }
         Ok(upstream)
     }
@@ -241,10 +245,7 @@ impl Proxy {
             Some(stale) if status == StatusCode::NOT_MODIFIED => {
                 Some(self.validated(landing, job, stale, upstream))
             }
-            None if status == StatusCode::NOT_MODIFIED => {
-                let detail = "the origin answered 304 to a request without a condition";
-                Some(Begin::Failed(Failure::new(Reason::HttpProtocolError, detail)))
-            }
+            None if status == StatusCode::NOT_MODIFIED => Some(Begin::Failed(unasked())),
             Some(stale) if matches!(status.as_u16(), 500 | 502 | 503 | 504) => self.stand_in(stale),
             _ => None,
         }
@@ -261,6 +262,12 @@ impl Proxy {
     ) -> Begin {
         let freshened =
             |stored: &Stored| freshened(stored, upstream, &job.headers, job.mode, &job.rules);
+        let mut update = kept(upstream.head.headers.clone(), job.mode);
+        let mut withheld = withhold(&mut update);
+        // A cookie in a 304 is for the one whose request was on its way.
+        update.get_all(SET_COOKIE).iter().for_each(|cookie| {
+            withheld.append(SET_COOKIE, cookie.clone());
+        });
         match freshened(stale) {
             Ok(stored) => {
                 let stored = Arc::new(stored);
@@ -274,6 +281,7 @@ impl Proxy {
                     });
                     self.keep(&job.uri, &stored);
                 });
+                landing.flight.withhold(withheld);
                 Begin::Stored(stored, upstream.source, Some(StatusCode::NOT_MODIFIED))
             }
             Err(reason) => {
@@ -423,7 +431,7 @@ impl Proxy {
         if let Some(tier) = &self.tier {
             timeout(DISK_PATIENCE, tier.settle()).await.ok()?;
         }
-        if flight.is_disowned() { None } else { stream.commit().await }
+        if flight.begin_landing() { stream.commit().await } else { None }
     }
 }
 
@@ -437,6 +445,7 @@ pub(crate) fn freshened(
     rules: &Rules,
 ) -> Result<Stored, NoStore> {
     let mut update = kept(upstream.head.headers.clone(), mode);
+    withhold(&mut update);
     if upstream.peer.is_some() {
         // It is of that exchange, not of the object.
         update.remove(CACHE_STATUS);
@@ -455,6 +464,12 @@ pub(crate) fn freshened(
 fn of_peer(freshness: Freshness) -> Freshness {
     let lifetime = freshness.lifetime.min(freshness.initial_age + MAX_PEER_LIFETIME);
     Freshness { lifetime, ..freshness }
+}
+
+/// A 304 that nobody asked for.
+fn unasked() -> Failure {
+    let detail = "the origin answered 304 to a request without a condition";
+    Failure::new(Reason::HttpProtocolError, detail)
 }
 
 /// Takes off the fields that `no-cache` and `private` name (RFC 9111, sections 5.2.2.4 and 5.2.2.7).

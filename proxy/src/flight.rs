@@ -47,13 +47,13 @@ pub(crate) enum Begin {
 
 impl Begin {
     /// It is what the request selects, but one more request may not have it without a validation.
-    pub(crate) fn needs_validation(&self, asked: &Asked) -> bool {
+    pub(crate) fn needs_validation(&self, asked: &Asked, waited: bool) -> bool {
         match self {
             Self::Stream(arriving) => {
-                arriving.variant.suits(&asked.headers) && !arriving.is_for(asked)
+                arriving.variant.suits(&asked.headers) && !arriving.is_for(asked, waited)
             }
             Self::Stored(stored, source, _) => {
-                stored.variant.suits(&asked.headers) && !stored.is_for(asked, *source)
+                stored.variant.suits(&asked.headers) && !stored.is_for(asked, *source, waited)
             }
             Self::Pass(_) | Self::Failed(_) => false,
         }
@@ -75,10 +75,10 @@ pub(crate) struct Arriving {
 
 impl Arriving {
     /// It may answer a request that did not begin the fetch: it is what that selects, and it is fresh, as
-    /// what is stale needs a validation of its own.
-    pub(crate) fn is_for(&self, asked: &Asked) -> bool {
-        self.variant.suits(&asked.headers)
-            && self.freshness.remaining(self.freshness.received).is_some()
+    /// what is stale needs a validation of its own. For a request that has `waited` for it this was it.
+    pub(crate) fn is_for(&self, asked: &Asked, waited: bool) -> bool {
+        let fresh = self.freshness.remaining(self.freshness.received).is_some();
+        self.variant.suits(&asked.headers) && (fresh || waited)
     }
 }
 
@@ -111,6 +111,8 @@ pub(crate) struct Flight {
     room: Notify,
     /// What was asked for has changed since: what comes is not kept.
     disowned: AtomicBool,
+    /// What came takes its place on disk.
+    landing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -125,6 +127,8 @@ struct State {
     released: bool,
     end: Option<Result<(), Failure>>,
     held: Reservation,
+    /// Fields of a 304 that are for the first asker alone.
+    withheld: HeaderMap,
     /// Keeps what was stored in the account as long as somebody reads it here.
     stored: Option<Arc<Stored>>,
     /// What it began in slices is read by those who wait for it.
@@ -230,6 +234,7 @@ impl Flight {
                 released: false,
                 end: None,
                 held: budget.reservation(),
+                withheld: HeaderMap::new(),
                 stored: None,
                 reading: None,
                 overflowed: false,
@@ -241,6 +246,7 @@ impl Flight {
             changed: watch::Sender::new(0),
             room: Notify::new(),
             disowned: AtomicBool::new(false),
+            landing: AtomicBool::new(false),
         })
     }
 
@@ -267,6 +273,16 @@ impl Flight {
             }
             state.begin = Some(begin);
         });
+    }
+
+    /// Keeps fields for the first asker.
+    pub(crate) fn withhold(&self, fields: HeaderMap) {
+        self.state().withheld = fields;
+    }
+
+    /// The fields that are for the first asker alone.
+    pub(crate) fn take_withheld(&self) -> HeaderMap {
+        std::mem::take(&mut self.state().withheld)
     }
 
     /// Adds a piece. Waits only when the body can no longer be kept whole.
@@ -327,12 +343,21 @@ impl Flight {
         });
     }
 
-    pub(crate) fn disown(&self) {
-        self.disowned.store(true, Ordering::Relaxed);
+    /// True if it may be on disk for a moment nevertheless, until the flight is over.
+    pub(crate) fn disown(&self) -> bool {
+        self.disowned.store(true, Ordering::SeqCst);
+        self.landing.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_disowned(&self) -> bool {
-        self.disowned.load(Ordering::Relaxed)
+        self.disowned.load(Ordering::SeqCst)
+    }
+
+    /// What came is about to take its place on disk; false if it must not. Either this sees that the flight
+    /// was disowned, or who disowns it sees this.
+    pub(crate) fn begin_landing(&self) -> bool {
+        self.landing.store(true, Ordering::SeqCst);
+        !self.is_disowned()
     }
 
     /// All of it is being written there, or no longer.

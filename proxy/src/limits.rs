@@ -16,6 +16,11 @@ pub(crate) const REQUEST_BUFFER: usize = 96 * 1024;
 pub(crate) const MAX_FIELDS: usize = 128;
 /// Most octets of a response's header section from an origin or a peer.
 pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+/// A client whose content is waited for has to send this much in [`UPLOAD_PERIOD`] of waiting, or is told 408:
+/// slow content must not hold the places of [`MAX_PASSING`]. Below the slowest modem.
+pub(crate) const MIN_UPLOAD: u64 = 8 << 10;
+/// See [`MIN_UPLOAD`].
+pub(crate) const UPLOAD_PERIOD: Duration = Duration::from_secs(30);
 /// Longest host name in octets (RFC 1035, section 2.3.4).
 pub(crate) const MAX_NAME: usize = 253;
 /// Longest label in octets (RFC 1035, section 2.3.4).
@@ -270,6 +275,11 @@ pub(crate) const MAX_TUNNELS: usize = 512;
 pub(crate) const MAX_PURGES: usize = 65_536;
 /// Octets of what they name: few URLs are longer than a hundred.
 pub(crate) const MAX_PURGE_OCTETS: usize = 8 << 20;
+
+/// Purges that wait to be written down; with more of them all rules are written instead.
+pub(crate) const MAX_PURGE_NOTES: usize = 1_024;
+/// Lines that the file of purges may have beyond two for each rule, before it is written anew.
+pub(crate) const PURGE_LOG_SLACK: usize = 1_024;
 
 /// Tags of one response that a purge may name; what a page is made of, and no more.
 pub(crate) const MAX_TAGS: usize = 256;

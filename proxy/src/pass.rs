@@ -4,8 +4,12 @@
 use std::sync::Arc;
 
 use coralline_overlay::{Except, Key};
-use http::header::{AUTHORIZATION, HeaderMap, MAX_FORWARDS, RANGE};
+use http::header::{
+    AUTHORIZATION, HeaderMap, HeaderValue, MAX_FORWARDS, RANGE, TRANSFER_ENCODING,
+};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout};
 
@@ -15,7 +19,7 @@ use crate::body::ResponseBody;
 use crate::fetch::{Job, freshened};
 use crate::flight::Begin;
 use crate::flights::Boarding;
-use crate::limits::{LOCATE_BUDGET, PEER_BUDGET};
+use crate::limits::{DISK_PATIENCE, LOCATE_BUDGET, PEER_BUDGET};
 use crate::message::Source;
 use crate::peer::{Given, Search};
 use crate::policy::{
@@ -94,12 +98,18 @@ impl Proxy {
             return Ok((Source::None, own_page(StatusCode::NO_CONTENT, String::new())));
         }
         let mut request = Request::new(upload);
+        if matches!(asked.method, Method::GET | Method::HEAD)
+            && request.body().size_hint().exact().is_none()
+        {
+            // The client leaves out content of these methods that has no length, unless it is told to send it.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         *request.method_mut() = asked.method.clone();
         *request.headers_mut() = headers;
         let upstream =
             self.origin.forward(&asked.target, site, request, asked.early.as_ref()).await?;
         if invalidates(&asked.method, upstream.head.status) {
-            self.invalidate(&asked.target, &upstream.head.headers);
+            self.invalidate(&asked.target, &upstream.head.headers).await;
         }
         if asked.method == Method::POST && self.stands_for_get(asked, &upstream) {
             return Ok((Source::Origin, self.keep_post(asked, upstream, place)));
@@ -171,6 +181,10 @@ impl Proxy {
             if !stored.variant.suits(&asked.headers) || stored.head.status != StatusCode::OK {
                 return Change::Keep;
             }
+            if stored.freshness.received > upstream.times.request {
+                // It came after this was asked, and knows better.
+                return Change::Keep;
+            }
             if !head_describes(&head.headers, &stored.head.headers, stored.body.len()) {
                 return Change::Remove;
             }
@@ -185,23 +199,35 @@ impl Proxy {
         });
     }
 
-    /// RFC 9111, section 4.4, and RFC 9875, section 3: an unsafe request has succeeded.
-    fn invalidate(&self, target: &Target, response: &HeaderMap) {
+    /// RFC 9111, section 4.4, and RFC 9875, section 3: an unsafe request has succeeded. Its client has the
+    /// answer when what was thrown out stays out, also over a kill of this process.
+    async fn invalidate(&self, target: &Target, response: &HeaderMap) {
         let also = base(target).map(|base| also_invalidated(&base, response));
-        let paths = also.unwrap_or_default().into_iter().chain([target.path.clone()]);
-        for path in paths {
-            // The origin is the same whichever way its clients come.
-            for scheme in [Scheme::Http, Scheme::Https] {
-                let changed = Target { scheme, path: path.clone(), ..target.clone() };
-                let uri: Arc<str> = changed.to_string().into();
-                self.flights.disown(&uri, || self.forget(&uri));
+        let paths: Vec<_> =
+            also.unwrap_or_default().into_iter().chain([target.path.clone()]).collect();
+        let groups = invalidated_groups(response);
+        let mut landing = Vec::new();
+        // The origin is the same whichever way its clients come.
+        for scheme in [Scheme::Http, Scheme::Https] {
+            let changed = |path| Target { scheme, path, ..target.clone() }.to_string();
+            for path in &paths {
+                let uri: Arc<str> = changed(path.clone()).into();
+                landing.extend(self.flights.disown(&uri, || self.forget(&uri)));
+            }
+            if !groups.is_empty() {
+                let origin = changed(PathAndQuery::from_static("/"));
+                let forget = || self.forget_groups(&origin, &groups);
+                landing.extend(self.flights.disown_origin(&origin, forget));
             }
         }
-        let groups = invalidated_groups(response);
-        if !groups.is_empty() {
-            let root = http::uri::PathAndQuery::from_static("/");
-            let origin = Target { path: root, ..target.clone() }.to_string();
-            self.flights.disown_origin(&origin, || self.forget_groups(&origin, &groups));
+        let over = async {
+            for flight in landing {
+                flight.over().await;
+            }
+        };
+        let _ = timeout(DISK_PATIENCE, over).await;
+        if !self.forgotten().await {
+            tracing::error!(%target, "was changed; the old one may be back after a restart");
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::body::ResponseBody;
 use crate::clock;
 use crate::conditional::first_of;
 use crate::fetch::Job;
+use crate::fields::Mode;
 use crate::flight::{Begin, Flight, ForPeer};
 use crate::flights::Boarding;
 use crate::interim::{Early, Line};
@@ -68,6 +69,7 @@ impl Proxy {
             }
             Ok(Admitted::Purge(purge)) => self
                 .purge(&purge)
+                .await
                 .map_err(|error| refused(&error))
                 .map(|()| (Source::None, own_page(StatusCode::OK, "purged\n".into()))),
             Ok(Admitted::Site(asked)) if !human => self.serve_peer(&asked).await,
@@ -167,7 +169,7 @@ impl Proxy {
             && !asked.told.no_cache
             && let Some(flight) = self.flights.find(&key)
             && let Begin::Stream(arriving) = flight.begun().await
-            && arriving.is_for(asked)
+            && arriving.is_for(asked, false)
         {
             let status = joined(forward, arriving.source);
             let response = self.respond_arriving(asked, &arriving, &flight, status);
@@ -228,10 +230,15 @@ impl Proxy {
         forward: Forward,
     ) -> Result<Answer, Failure> {
         let insists = forward == Forward::Request || asked.told.no_cache;
+        let mut waited = false;
         let (flight, leader) = match self.boarding(asked, &key, insists).await {
             Ok(None) => return self.pass(asked, forward).await,
             Ok(Some(Boarding::Stored(stored))) => return self.hit(asked, &stored).await,
             Ok(Some(Boarding::Joined(flight))) => (flight, None),
+            Ok(Some(Boarding::Waiting(flight))) => {
+                waited = shares_waiting(asked);
+                (flight, None)
+            }
             Ok(Some(Boarding::New(landing))) => {
                 let (sender, receiver) = oneshot::channel();
                 let flight = landing.flight.clone();
@@ -256,7 +263,7 @@ impl Proxy {
             source: Source::None,
         };
         match flight.begun().await {
-            Begin::Stream(arriving) if !collapsed || arriving.is_for(asked) => {
+            Begin::Stream(arriving) if !collapsed || arriving.is_for(asked, waited) => {
                 if collapsed {
                     self.metrics.collapsed.inc();
                 }
@@ -269,11 +276,15 @@ impl Proxy {
             }
             Begin::Stream(_) => self.pass(asked, forward).await,
             Begin::Stored(stored, source, answered)
-                if !collapsed || stored.is_for(asked, source) =>
+                if !collapsed || stored.is_for(asked, source, waited) =>
             {
                 let stored_now = source != Source::Local;
                 let status = CacheStatus { answered, stored: stored_now, source, ..status };
-                Ok((source, self.respond_stored(asked, &stored, status).await?))
+                let mut response = self.respond_stored(asked, &stored, status).await?;
+                if !collapsed {
+                    response.headers_mut().extend(flight.take_withheld());
+                }
+                Ok((source, response))
             }
             Begin::Stored(..) => self.pass(asked, forward).await,
             Begin::Pass(reason) => {
@@ -293,10 +304,15 @@ impl Proxy {
         insists: bool,
     ) -> Result<Option<Boarding>, Failure> {
         let boarding = self.flights.board(key, || self.landed(asked))?;
-        let Boarding::Joined(flight) = &boarding else { return Ok(Some(boarding)) };
+        let (flight, early) = match &boarding {
+            Boarding::Joined(flight) => (flight, false),
+            Boarding::Waiting(flight) => (flight, true),
+            _ => return Ok(Some(boarding)),
+        };
         // What the origin said before it came is not what an insisting client wants to hear.
-        let too_late = insists && flight.has_begun();
-        if !too_late && !flight.begun().await.needs_validation(asked) {
+        let too_late = insists && !early;
+        let waited = early && shares_waiting(asked);
+        if !too_late && !flight.begun().await.needs_validation(asked, waited) {
             return Ok(Some(boarding));
         }
         // What the flight leaves behind can be validated.
@@ -319,7 +335,7 @@ impl Proxy {
         let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
         let at = asked.selecting.get(RANGE).and_then(first_of);
         match flight.begun_for_peer(at).await {
-            ForPeer::Begun(Begin::Stream(arriving)) if arriving.is_for(asked) => {
+            ForPeer::Begun(Begin::Stream(arriving)) if arriving.is_for(asked, false) => {
                 let source = arriving.source;
                 let status = joined(Forward::UriMiss, source);
                 let response = self.respond_arriving(asked, &arriving, &flight, status);
@@ -348,11 +364,19 @@ impl Proxy {
     }
 }
 
+/// Whether a response that came while this request waited for it answers it, also where one more request
+/// would need a validation. It does behind the suffix, where a crowd must not reach the origin; a site's
+/// requests each have what they ask for (RFC 9111, section 5.2.2.4).
+fn shares_waiting(asked: &Asked) -> bool {
+    asked.mode == Mode::Suffixed
+}
+
 /// As the one who asked over HTTP is told.
 fn refused(error: &PurgeError) -> Failure {
     let (reason, status) = match error {
         PurgeError::Name(_) => (Reason::HttpRequestError, StatusCode::BAD_REQUEST),
         PurgeError::Full => (Reason::ProxyInternalError, StatusCode::SERVICE_UNAVAILABLE),
+        PurgeError::NotWritten => (Reason::ProxyInternalError, StatusCode::INTERNAL_SERVER_ERROR),
     };
     Failure::new(reason, error.to_string()).with_status(status)
 }

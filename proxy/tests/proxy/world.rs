@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coralline_config::{Config, HostPort, Site};
+use coralline_disk::{Disk, OpenError, Options};
 use coralline_overlay::{Handle, Services};
 use coralline_proxy::{Door, Proxy};
 use hickory_proto::op::{Message, MessageType, ResponseCode};
@@ -62,6 +63,14 @@ impl Node {
         let ended = stop.clone().cancelled_owned();
         let (index, overlay) = coralline_overlay::start(&config, services, ended).await.unwrap();
         let registry = prometheus::Registry::new();
+        // The threads of a node that was here before end a moment after it.
+        let cache = config.state_dir.join("cache");
+        let options = Options { capacity: 0, memory: 0 };
+        let in_use = || {
+            let opened = cache.exists().then(|| Disk::open(&cache, options, |_, _| ()));
+            matches!(opened, Some(Err(OpenError::InUse(_))))
+        };
+        until("nobody uses the directory", || !in_use()).await;
         let proxy = Proxy::new(&config, index.clone(), &registry, TOKEN.into()).unwrap();
         let (http_addr, peer_addr) = (config.http.listen[0], config.peer.listen);
         let clients = tokio::spawn(proxy.clone().serve(http, Door::Http, stop.clone()));
@@ -382,7 +391,7 @@ impl Origin {
     }
 }
 
-async fn read_head(stream: &mut Connection) -> String {
+pub(crate) async fn read_head(stream: &mut Connection) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
