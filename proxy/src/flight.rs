@@ -115,6 +115,8 @@ struct State {
     /// The end may be read before the flight has landed.
     released: bool,
     end: Option<Result<(), Failure>>,
+    /// What came after the body.
+    trailers: HeaderMap,
     held: Reservation,
     /// Keeps what was stored in the account as long as somebody reads it here.
     stored: Option<Arc<Stored>>,
@@ -220,6 +222,7 @@ impl Flight {
                 total: None,
                 released: false,
                 end: None,
+                trailers: HeaderMap::new(),
                 held: budget.reservation(),
                 stored: None,
                 reading: None,
@@ -258,6 +261,15 @@ impl Flight {
             }
             state.begin = Some(begin);
         });
+    }
+
+    /// What came after the body, which readers get at its end.
+    pub(crate) fn set_trailers(&self, trailers: HeaderMap) {
+        self.state().trailers = trailers;
+    }
+
+    pub(crate) fn trailers(&self) -> HeaderMap {
+        self.state().trailers.clone()
     }
 
     /// Adds a piece. Waits only when the body can no longer be kept whole.

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::Proxy;
-use crate::body::next_piece;
+use crate::body::next_frame;
 use crate::conditional::strong_validator;
 use crate::fetch::Job;
 use crate::flight::{Abandoned, Arriving, Flight};
@@ -17,6 +17,7 @@ use crate::limits::{MAX_RESUMES, MIN_PROGRESS, RATE_PERIOD};
 use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
 use crate::tier::Stream;
+use crate::trailers;
 
 /// What is left of a body, and where it has to end.
 struct Rest {
@@ -43,8 +44,16 @@ impl Proxy {
         let mut rate = Rate::new();
         let largest = self.largest();
         loop {
-            let failure = match next_piece(&mut rest.body, self.stall_timeout).await {
-                Some(Ok(mut bytes)) => {
+            let failure = match next_frame(&mut rest.body, self.stall_timeout).await {
+                Some(Ok(frame)) => {
+                    let mut bytes = match frame.into_data() {
+                        Ok(bytes) => bytes,
+                        Err(frame) => {
+                            let trailers = frame.into_trailers().unwrap_or_default();
+                            flight.set_trailers(trailers::cleaned(trailers, job.mode));
+                            continue;
+                        }
+                    };
                     let passed = bytes.len().min(usize::try_from(rest.skip).unwrap_or(usize::MAX));
                     rest.skip -= passed as u64;
                     let bytes = bytes.split_off(passed);

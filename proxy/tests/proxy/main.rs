@@ -17,5 +17,6 @@ mod serving;
 mod site;
 mod slices;
 mod smuggling;
+mod trailers;
 mod trouble;
 mod world;
