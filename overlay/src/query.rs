@@ -8,11 +8,13 @@ mod put;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use coralline_config::Rules;
+
 use crate::contact::Contact;
 use crate::except::Except;
 use crate::id::NodeId;
 use crate::level::Level;
-use crate::limits::{LEVEL_COPIES, MAX_VALUES_PER_KEY, MAX_WITHDRAWALS};
+use crate::limits::{LEVEL_COPIES, MAX_WITHDRAWALS};
 use crate::lookup::{Course, Lookup, Next};
 use crate::output::Outcome;
 use crate::pointer::Pointer;
@@ -49,10 +51,13 @@ pub(crate) struct Query {
     /// Copies made in nearer clusters.
     nearer_copies: usize,
     local: Contact,
+    rules: Rules,
     /// Pointers of this node itself, met on the way: given only if nobody else has any.
     own: Vec<Pointer>,
     /// What is no answer.
     except: Except,
+    /// Nodes that say that they are loaded.
+    crowded: BTreeSet<NodeId>,
     /// Nodes that are full and loaded, which no put tries.
     closed: BTreeSet<NodeId>,
     /// The nodes to store at or to withdraw from, nearest first, once the way there is known.
@@ -96,6 +101,7 @@ impl Query {
         level: Level,
         lookup: Lookup,
         deadline: Instant,
+        rules: Rules,
     ) -> Self {
         Self {
             kind,
@@ -108,8 +114,10 @@ impl Query {
             hops: 0,
             nearer_copies: 0,
             local,
+            rules,
             own: Vec::new(),
             except: Except::NONE,
+            crowded: BTreeSet::new(),
             closed: BTreeSet::new(),
             targets: None,
             waiting: BTreeSet::new(),
@@ -230,13 +238,16 @@ impl Query {
             self.lookup.fall_back();
         }
         // Who says that it is full shows with what; else it is tried all the same.
-        let is_full = nodes.full && nodes.values.len() >= MAX_VALUES_PER_KEY;
+        let is_full = nodes.full && nodes.values.len() >= self.rules.values_per_key;
         self.met(from, nodes.values, hop);
         if is_storing && nodes.loaded && *from == self.local.id() {
             self.lookup.stop();
             self.is_crowd = true;
         } else if is_storing {
             self.lookup.weigh(from, nodes.loaded);
+            if nodes.loaded {
+                self.crowded.insert(*from);
+            }
             if nodes.loaded && is_full {
                 self.closed.insert(*from);
             }
@@ -354,13 +365,13 @@ impl Query {
         match answer {
             Answer::Stored => {
                 self.copies += 1;
-                self.is_crowd |= *from != self.local.id();
+                self.is_crowd |= self.crowded.contains(from);
                 if is_claim && self.outcome.is_none() {
                     self.outcome = Some(Outcome::Claimed);
                 }
             }
             Answer::Held(values) => {
-                if values.len() >= MAX_VALUES_PER_KEY {
+                if values.len() >= self.rules.values_per_key {
                     self.closed.insert(*from);
                 }
                 self.met(from, values, 0);
@@ -378,12 +389,12 @@ impl Query {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::net::SocketAddr;
 
     use super::*;
     use crate::contact::{Identity, Services};
     use crate::id::Key;
-    use crate::limits::COPIES;
     use crate::pointer::State;
 
     const TTL: Duration = Duration::from_secs(60);
@@ -405,7 +416,7 @@ mod tests {
     fn query(kind: Kind) -> Query {
         let start: Vec<_> = (2..=6).map(contact).collect();
         let lookup = Lookup::new(Key::of_name(b"x"), contact(1).id(), 8, &start);
-        Query::new(kind, contact(1), Level::GLOBAL, lookup, Instant::default())
+        Query::new(kind, contact(1), Level::GLOBAL, lookup, Instant::default(), Rules::default())
     }
 
     /// Runs a query against answers; gives whom it asked and how it ended.
@@ -462,19 +473,48 @@ mod tests {
                 (false, false) => Answer::Stored,
             }
         });
-        assert_eq!(outcome, Outcome::Stored { copies: 3 });
-        assert_eq!(told, nearest[..4]);
+        let copies = Rules::default().copies;
+        assert_eq!(outcome, Outcome::Stored { copies: u8::try_from(copies).unwrap() });
+        assert_eq!(told, nearest[..=copies]);
     }
 
     #[test]
     fn a_put_stops_at_a_full_and_loaded_node_and_passes_it_by() {
         let (told, outcome) = run(query(Kind::Put(pointer(1), TTL)), |_, request| {
-            let values = vec![Value { pointer: pointer(9), ttl: TTL }; MAX_VALUES_PER_KEY];
+            let values =
+                vec![Value { pointer: pointer(9), ttl: TTL }; Rules::default().values_per_key];
             let nodes = Nodes { full: true, loaded: true, values, ..Nodes::default() };
             if is_find(request) { Answer::Nodes(nodes) } else { Answer::Stored }
         });
         assert_eq!(told, [contact(1)], "only this node itself is left");
         assert_eq!(outcome, Outcome::Stored { copies: 1 });
+    }
+
+    /// Three call themselves loaded and take nothing; that one who is not takes it proves nothing.
+    #[test]
+    fn a_put_goes_on_past_a_crowd_that_nobody_of_it_proves() {
+        let liars = RefCell::new(Vec::new());
+        let (told, outcome) = run(query(Kind::Put(pointer(1), TTL)), |to, request| {
+            let mut liars = liars.borrow_mut();
+            let is_lying = liars.contains(to) || (liars.len() < 3 && *to != nearest_first()[0]);
+            if is_lying && !liars.contains(to) {
+                liars.push(*to);
+            }
+            match (is_find(request), is_lying) {
+                (true, true) => {
+                    Answer::Nodes(Nodes { full: true, loaded: true, ..Nodes::default() })
+                }
+                (true, false) => empty(),
+                (false, true) => Answer::Refused(Refusal::Full),
+                (false, false) => Answer::Stored,
+            }
+        });
+        let liars = liars.into_inner();
+        assert_eq!(liars.len(), 3);
+        let honest: BTreeSet<_> =
+            nearest_first().into_iter().filter(|c| !liars.contains(c)).map(|c| c.id()).collect();
+        let told: BTreeSet<_> = told.into_iter().map(|c| c.id()).collect();
+        assert!(honest.is_subset(&told), "{outcome:?}");
     }
 
     #[test]
@@ -484,7 +524,7 @@ mod tests {
             if is_find(request) { empty() } else { Answer::Stored }
         });
         assert_eq!(outcome, Outcome::Claimed);
-        assert_eq!(told, nearest[..COPIES]);
+        assert_eq!(told, nearest[..Rules::default().copies]);
     }
 
     #[test]
@@ -499,7 +539,7 @@ mod tests {
         let mut copies = nearest[1..].to_vec();
         copies.retain(|contact| contact.identity != self::contact(1).identity);
         assert_eq!(told[0], root, "it was not sure of our address, so it is told again");
-        assert_eq!(told[1..], copies[..COPIES - 1], "these get copies");
+        assert_eq!(told[1..], copies[..Rules::default().copies - 1], "these get copies");
     }
 
     /// Two nodes grant; only the nearer one counts, whoever is heard first.

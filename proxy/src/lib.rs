@@ -100,6 +100,7 @@ mod scope;
 mod serve;
 mod setup;
 mod slices;
+mod standing;
 mod store;
 mod target;
 mod tier;
