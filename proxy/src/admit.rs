@@ -15,6 +15,7 @@ use crate::policy::{RequestDirectives, Rules};
 use crate::reason::{Failure, Reason};
 use crate::scope::Purge;
 use crate::target::{Scheme, Target, Whom, decode, plain};
+use crate::trailers;
 
 /// Of a PURGE request: `hard` for a response that is to be gone, and not only stale.
 const PURGE: HeaderName = HeaderName::from_static("coralline-purge");
@@ -52,6 +53,8 @@ pub(crate) struct Asked {
     pub(crate) rules: Rules,
     /// It brings content of its own.
     pub(crate) content: bool,
+    /// The client takes what comes after a body.
+    pub(crate) trailers: bool,
     /// Where interim responses go, once it is known that there may be some.
     pub(crate) early: Option<Early>,
 }
@@ -204,6 +207,7 @@ fn asked(
     content: bool,
 ) -> Admitted {
     let told = RequestDirectives::read(&parts.headers);
+    let trailers = parts.version >= Version::HTTP_11 && trailers::are_taken(&parts.headers);
     let (headers, selecting) = cleaned(parts.headers, mode);
     let (method, uri) = (parts.method, target.to_string().into());
     let asked = Asked {
@@ -217,6 +221,7 @@ fn asked(
         mode,
         rules,
         content,
+        trailers,
         early: None,
     };
     Admitted::Site(Box::new(asked))

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
+use http::header::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -15,12 +16,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Duration, timeout};
 
 use crate::activity::{Activity, Waiting};
+use crate::fields::Mode;
 use crate::flight::Reader;
 use crate::message::Stored;
 use crate::reason::{Failure, Reason};
 use crate::slices::Sliced;
+use crate::trailers;
 
-type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
+type Frames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Failure>> + Send>>;
 
 enum Content {
     Nothing,
@@ -31,8 +34,8 @@ enum Content {
         at: u64,
         end: u64,
     },
-    Pieces {
-        pieces: Pieces,
+    Frames {
+        frames: Frames,
         left: Option<u64>,
     },
     /// One after the other, so many octets in all.
@@ -48,6 +51,9 @@ pub(crate) struct ResponseBody {
     counter: Option<IntCounter>,
     /// Told of each piece that the client takes.
     activity: Option<Activity>,
+    /// What goes out after it, or an empty map to let pass what comes by itself; nothing for a client that does
+    /// not take any.
+    trailers: Option<HeaderMap>,
     /// Held while the next piece has not come.
     waiting: Option<Waiting>,
     /// A place among the requests that are passed on, held to the end.
@@ -57,7 +63,7 @@ pub(crate) struct ResponseBody {
 
 impl ResponseBody {
     const fn new(content: Content) -> Self {
-        Self { content, counter: None, activity: None, waiting: None, place: None }
+        Self { content, trailers: None, counter: None, activity: None, waiting: None, place: None }
     }
 
     pub(crate) fn nothing() -> Self {
@@ -79,9 +85,9 @@ impl ResponseBody {
             let mut sliced = sliced?;
             let piece = sliced.next().await?;
             let sliced = piece.is_ok().then_some(sliced);
-            Some((piece, sliced))
+            Some((piece.map(Frame::data), sliced))
         });
-        Self::new(Content::Pieces { pieces: Box::pin(pieces), left: Some(length) })
+        Self::new(Content::Frames { frames: Box::pin(pieces), left: Some(length) })
     }
 
     /// Waits for the first octets, while another response can still be given.
@@ -92,16 +98,16 @@ impl ResponseBody {
         let content = match &mut self.content {
             Content::Parts { parts, .. } => {
                 let first =
-                    parts.iter_mut().find(|part| matches!(part.content, Content::Pieces { .. }));
+                    parts.iter_mut().find(|part| matches!(part.content, Content::Frames { .. }));
                 let Some(first) = first else { return Ok(()) };
                 &mut first.content
             }
             content => content,
         };
-        let Content::Pieces { pieces, .. } = content else { return Ok(()) };
-        if let Some(first) = pieces.next().await.transpose()? {
-            let rest = std::mem::replace(pieces, Box::pin(stream::empty()));
-            *pieces = Box::pin(stream::once(async { Ok(first) }).chain(rest));
+        let Content::Frames { frames, .. } = content else { return Ok(()) };
+        if let Some(first) = frames.next().await.transpose()? {
+            let rest = std::mem::replace(frames, Box::pin(stream::empty()));
+            *frames = Box::pin(stream::once(async { Ok(first) }).chain(rest));
         }
         Ok(())
     }
@@ -114,24 +120,44 @@ impl ResponseBody {
 
     /// From a flight; `length` is that of the octets to come, where it is known.
     pub(crate) fn arriving(reader: Reader, length: Option<u64>) -> Self {
-        let pieces = stream::unfold(reader, |mut reader| async move {
-            reader.next().await.map(|piece| (piece, reader))
+        let frames = stream::unfold(Some(reader), |reader| async move {
+            let mut reader = reader?;
+            match reader.next().await {
+                Some(piece) => Some((piece.map(Frame::data), Some(reader))),
+                None => {
+                    let trailers = reader.trailers();
+                    (!trailers.is_empty()).then(|| (Ok(Frame::trailers(trailers)), None))
+                }
+            }
         });
-        Self::new(Content::Pieces { pieces: Box::pin(pieces), left: length })
+        Self::new(Content::Frames { frames: Box::pin(frames), left: length })
     }
 
     /// Straight from upstream, for one client; silence longer than `stall` breaks it off.
-    pub(crate) fn upstream(body: Incoming, stall: Duration, place: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn upstream(
+        body: Incoming,
+        stall: Duration,
+        mode: Mode,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         let left = body.size_hint().exact();
-        let pieces = stream::unfold(Some(body), move |body| async move {
+        let frames = stream::unfold(Some(body), move |body| async move {
             let mut body = body?;
-            match next_piece(&mut body, stall).await? {
-                Ok(bytes) => Some((Ok(bytes), Some(body))),
-                Err(failure) => Some((Err(failure), None)),
-            }
+            let frame =
+                next_frame(&mut body, stall).await?.map(|frame| match frame.into_trailers() {
+                    Ok(trailers) => Frame::trailers(trailers::cleaned(trailers, mode)),
+                    Err(frame) => frame,
+                });
+            let body = frame.is_ok().then_some(body);
+            Some((frame, body))
         });
-        let content = Content::Pieces { pieces: Box::pin(pieces), left };
+        let content = Content::Frames { frames: Box::pin(frames), left };
         Self { place: Some(place), ..Self::new(content) }
+    }
+
+    /// Lets trailers pass that come with it, after them those that are given.
+    pub(crate) fn trailed(self, trailers: HeaderMap) -> Self {
+        Self { trailers: Some(trailers), ..self }
     }
 
     /// Counts the octets that go out, and tells the connection that they do.
@@ -140,11 +166,22 @@ impl ResponseBody {
     }
 }
 
-/// The next octets of an upstream body; trailers are left out. Nothing at its end.
+/// The next octets of an upstream body, without trailers; nothing at its end.
 pub(crate) async fn next_piece(
     body: &mut Incoming,
     stall: Duration,
 ) -> Option<Result<Bytes, Failure>> {
+    match next_frame(body, stall).await? {
+        Ok(frame) => frame.into_data().ok().map(Ok),
+        Err(failure) => Some(Err(failure)),
+    }
+}
+
+/// The next octets of an upstream body, or its trailers; nothing at its end.
+pub(crate) async fn next_frame(
+    body: &mut Incoming,
+    stall: Duration,
+) -> Option<Result<Frame<Bytes>, Failure>> {
     loop {
         let frame = match timeout(stall, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
@@ -158,9 +195,8 @@ pub(crate) async fn next_piece(
                 return Some(Err(Failure::new(Reason::HttpResponseTimeout, detail)));
             }
         };
-        match frame.into_data() {
-            Ok(data) if !data.is_empty() => return Some(Ok(data)),
-            _ => {}
+        if frame.data_ref().is_none_or(|data| !data.is_empty()) {
+            return Some(Ok(frame));
         }
     }
 }
@@ -199,18 +235,28 @@ impl Body for ResponseBody {
                     }
                 }
             },
-            Content::Pieces { pieces, left } => {
-                let Poll::Ready(piece) = pieces.as_mut().poll_next(context) else {
+            Content::Frames { frames, left } => {
+                let Poll::Ready(frame) = frames.as_mut().poll_next(context) else {
                     // Not the client's fault.
                     if let (None, Some(activity)) = (&this.waiting, &this.activity) {
                         this.waiting = Some(activity.waits_for_us());
                     }
                     return Poll::Pending;
                 };
-                if let (Some(left), Some(Ok(bytes))) = (left.as_mut(), &piece) {
-                    *left = left.saturating_sub(bytes.len() as u64);
+                if let (Some(left), Some(Ok(frame))) = (left.as_mut(), &frame) {
+                    let octets = frame.data_ref().map_or(0, Bytes::len);
+                    *left = left.saturating_sub(octets as u64);
                 }
-                piece
+                match frame.map(|frame| frame.map(Frame::into_data)) {
+                    None => None,
+                    Some(Ok(Ok(bytes))) => Some(Ok(bytes)),
+                    Some(Ok(Err(trailers))) => {
+                        let trailers = trailers.into_trailers().unwrap_or_default();
+                        this.trailers.iter_mut().for_each(|last| last.extend(trailers.clone()));
+                        None
+                    }
+                    Some(Err(failure)) => Some(Err(failure)),
+                }
             }
         };
         this.waiting = None;
@@ -220,26 +266,37 @@ impl Body for ResponseBody {
         if let (Some(counter), Some(Ok(bytes))) = (&this.counter, &piece) {
             counter.inc_by(bytes.len() as u64);
         }
+        if piece.is_none() {
+            let trailers = this.trailers.take().filter(|trailers| !trailers.is_empty());
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
         Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.trailers.is_some() {
+            return false;
+        }
         match &self.content {
             Content::Nothing => true,
             Content::Text(text) => text.is_empty(),
             Content::Stored { at, end, .. } => at >= end,
-            Content::Pieces { .. } => false,
+            Content::Frames { .. } => false,
             Content::Parts { left, .. } => *left == 0,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
+        // With a length there would be no room for what comes after.
+        if self.trailers.as_ref().is_some_and(|trailers| !trailers.is_empty()) {
+            return SizeHint::default();
+        }
         match &self.content {
             Content::Nothing => SizeHint::with_exact(0),
             Content::Text(text) => SizeHint::with_exact(text.len() as u64),
             Content::Stored { at, end, .. } => SizeHint::with_exact(end - at),
-            Content::Pieces { left: Some(left), .. } => SizeHint::with_exact(*left),
-            Content::Pieces { left: None, .. } => SizeHint::default(),
+            Content::Frames { left: Some(left), .. } => SizeHint::with_exact(*left),
+            Content::Frames { left: None, .. } => SizeHint::default(),
             Content::Parts { left, .. } => SizeHint::with_exact(*left),
         }
     }

@@ -347,7 +347,7 @@ impl Proxy {
             });
         }
         Ok(Arriving {
-            head: Head { status, headers, length },
+            head: Head { status, headers, length, trailers: HeaderMap::new() },
             variant,
             freshness,
             source: *source,
@@ -394,10 +394,13 @@ impl Proxy {
             (None, Some(object)) => Body::on_disk(object),
             (None, None) => return flight.land(None),
         };
-        let written = body.object().is_some();
+        let on_disk = body.object().is_some();
         let Arriving { head, variant, freshness, .. } = &*arriving;
         let key = Key::of_name(job.uri.as_bytes());
-        let stored = Arc::new(Stored::new(head.clone(), variant.clone(), *freshness, body, key));
+        let head = Head { trailers: flight.trailers(), ..head.clone() };
+        // What stands on disk was written before they came.
+        let written = on_disk && head.trailers.is_empty();
+        let stored = Arc::new(Stored::new(head, variant.clone(), *freshness, body, key));
         // Its announcement is under way; and it is stored before the flight leaves the table, so that
         // nobody falls in between.
         stored.due_for_announcement(clock::now());
@@ -406,7 +409,7 @@ impl Proxy {
             false => self.keep(&job.uri, &stored),
         };
         if !landing.keep(keep) {
-            if written {
+            if on_disk {
                 self.forget(&job.uri);
             }
             if arriving.head.length == Some(0) {

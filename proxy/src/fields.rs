@@ -17,14 +17,13 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Fields for one connection only (RFC 9110, section 7.6.1; RFC 7230's Keep-Alive and the like).
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("proxy-authenticate"),
     HeaderName::from_static("proxy-authorization"),
     HeaderName::from_static("proxy-authentication-info"),
     TE,
-    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
 ];
@@ -32,7 +31,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// What a request for everybody must not carry: who the first asker is, where they came from, and how
 /// this connection is framed. All suffixed sites share a parent domain, so that a credential could be
 /// another site's.
-const PERSONAL: [HeaderName; 15] = [
+const PERSONAL: [HeaderName; 16] = [
     AUTHORIZATION,
     COOKIE,
     HeaderName::from_static("cookie2"),
@@ -49,6 +48,7 @@ const PERSONAL: [HeaderName; 15] = [
     EXPECT,
     HOST,
     CONTENT_LENGTH,
+    TRAILER,
 ];
 
 /// How the client's connection is framed, which is not the origin's affair.
@@ -160,7 +160,7 @@ pub(crate) fn cleaned(mut client: HeaderMap, mode: Mode) -> (HeaderMap, HeaderMa
 
 /// Fields that say who asked for what before a proxy did. An origin that trusts its proxy believes them, and
 /// they are no part of the key: a client who makes them up would choose what others are served.
-fn is_forwarding(name: &str) -> bool {
+pub(crate) fn is_forwarding(name: &str) -> bool {
     const ALONE: [&str; 8] = [
         "forwarded",
         "x-real-ip",

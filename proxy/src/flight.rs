@@ -126,6 +126,8 @@ struct State {
     /// The end may be read before the flight has landed.
     released: bool,
     end: Option<Result<(), Failure>>,
+    /// What came after the body.
+    trailers: HeaderMap,
     held: Reservation,
     /// Fields of a 304 that are for the first asker alone.
     withheld: HeaderMap,
@@ -233,6 +235,7 @@ impl Flight {
                 total: None,
                 released: false,
                 end: None,
+                trailers: HeaderMap::new(),
                 held: budget.reservation(),
                 withheld: HeaderMap::new(),
                 stored: None,
@@ -283,6 +286,15 @@ impl Flight {
     /// The fields that are for the first asker alone.
     pub(crate) fn take_withheld(&self) -> HeaderMap {
         std::mem::take(&mut self.state().withheld)
+    }
+
+    /// What came after the body, which readers get at its end.
+    pub(crate) fn set_trailers(&self, trailers: HeaderMap) {
+        self.state().trailers = trailers;
+    }
+
+    pub(crate) fn trailers(&self) -> HeaderMap {
+        self.state().trailers.clone()
     }
 
     /// Adds a piece. Waits only when the body can no longer be kept whole.

@@ -1,6 +1,9 @@
 //! Interim responses (RFC 9110, section 15.2): what an origin says before its response goes to the client
 //! that asked, over HTTP/1.1, as it comes. They are never stored, and nobody else gets them.
 //!
+//! Over HTTP/2 they are left out: h2 can send them, and hyper's server, which stands between, has no way to ask
+//! for it (hyper 1.12, `proto/h2/server.rs`).
+//!
 //! hyper's server writes final responses only, so they are written beneath it. Two rules keep the order:
 //! they go out only when hyper, with nothing of its own left to write, flushes; and the final response is
 //! not given to hyper before they are out.

@@ -13,7 +13,8 @@
 //! | 8 respond | `conditional`, `reason` | `respond`, `body`, `page` |
 //!
 //! What no cache answers goes to the origin for one client alone: `pass`, with its content through `upload`;
-//! `tunnel` for connections that are upgraded; `interim` for what comes before a response.
+//! `tunnel` for connections that are upgraded; `interim` for what comes before a response, `trailers` for what
+//! comes after.
 //! `slices` brings parts of large objects, and joins them.
 //! `serve` has the doors, `activity` closes those who only stand in them. `purging` forgets on demand, by names
 //! that `scope` reads; `record` is a response as it stands on disk; `setup` makes it all from the configuration.
@@ -112,6 +113,7 @@ mod standing;
 mod store;
 mod target;
 mod tier;
+mod trailers;
 mod tunnel;
 mod upload;
 mod upstream;

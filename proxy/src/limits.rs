@@ -238,12 +238,12 @@ pub(crate) const SLICES_AHEAD: u32 = 2;
 pub(crate) const MAX_SLICES: usize = 512 * MAX_RUN as usize;
 /// The same of one origin: one that drips does not take all of them.
 pub(crate) const MAX_SLICES_PER_ORIGIN: usize = MAX_SLICES / 4;
-/// Runs under way at once, each with a slice in memory; others wait for their turn.
+/// Runs under way at once, each with a slice in memory, half of them of one origin; others wait for their turn.
 pub(crate) const MAX_RUNS: usize = 64;
 /// Share of `cache.memory` for the slices that are arriving.
 pub(crate) const SLICES_SHARE: u64 = 8;
-/// How long a run waits for its turn before it fails.
-pub(crate) const RUN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a run waits for its turn before it fails: as long as a client may be left waiting.
+pub(crate) const RUN_PATIENCE: Duration = STALL;
 /// Octets of an arriving slice that a reader is given at a time, as a copy: what a slow client has not taken
 /// keeps no slice in memory.
 pub(crate) const SLICE_PIECE: usize = 64 << 10;

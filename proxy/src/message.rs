@@ -50,6 +50,8 @@ pub(crate) struct Head {
     pub(crate) headers: HeaderMap,
     /// Length of the body in octets, where it is known.
     pub(crate) length: Option<u64>,
+    /// What came after the body; empty for most.
+    pub(crate) trailers: HeaderMap,
 }
 
 /// A response that is kept. Of its body there may be only some slices.

@@ -28,6 +28,7 @@ use crate::policy::Times;
 use crate::reason::{Failure, Reason};
 use crate::rewrite::upgrades_only;
 use crate::target::{Scheme, Site, Target};
+use crate::trailers;
 use crate::upload::Upload;
 use crate::upstream::{Upstream, client_builder, failure};
 
@@ -211,6 +212,7 @@ impl Origin {
         if let Some(failing) = failing.as_ref().filter(|failing| clock::now() < failing.until) {
             return Err(failing.failure.clone());
         }
+        trailers::ask_for(&mut request);
         self.requests.inc();
         let sent = clock::now();
         let progress = request.body().progress();

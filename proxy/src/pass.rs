@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use coralline_overlay::{Except, Key};
-use http::header::{
-    AUTHORIZATION, HeaderMap, HeaderValue, MAX_FORWARDS, RANGE, TRANSFER_ENCODING,
-};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, MAX_FORWARDS, RANGE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;

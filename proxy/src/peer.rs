@@ -23,6 +23,7 @@ use crate::metrics::PeerOutcomes;
 use crate::policy::Times;
 use crate::standing::{Dealing, Standings};
 use crate::target::Target;
+use crate::trailers;
 use crate::upstream::{NoBody, Upstream, client_builder};
 
 /// How a peer is told the scheme of a target: `http`, `https` or `any`.
@@ -211,5 +212,6 @@ fn request(
     fields.insert(HOST, HeaderValue::from_str(&target.authority()).ok()?);
     fields.insert(SCHEME, HeaderValue::from_static(target.scheme.word()));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
+    trailers::ask_for(&mut request);
     Some(request)
 }

@@ -8,12 +8,13 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{Method, StatusCode};
+use http_body::Frame;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::Proxy;
 use crate::announce::Announcement;
-use crate::body::next_piece;
+use crate::body::next_frame;
 use crate::conditional::strong_validator;
 use crate::fetch::{Job, PeerSearch};
 use crate::flight::{Abandoned, Arriving, Flight, Stage};
@@ -26,6 +27,7 @@ use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
 use crate::standing::Dealing;
 use crate::tier::Stream;
+use crate::trailers;
 use crate::upstream::Upstream;
 
 /// A body on its way, and the peer that sends it, if one does.
@@ -60,8 +62,16 @@ impl Proxy {
         let (mut rate, mut pace) = (Rate::new(), Pace::new());
         let largest = self.largest();
         loop {
-            let failure = match self.next_piece(&mut rest.coming, &mut pace).await {
-                Some(Ok(mut bytes)) => {
+            let failure = match self.next_frame(&mut rest.coming, &mut pace).await {
+                Some(Ok(frame)) => {
+                    let mut bytes = match frame.into_data() {
+                        Ok(bytes) => bytes,
+                        Err(frame) => {
+                            let trailers = frame.into_trailers().unwrap_or_default();
+                            flight.set_trailers(trailers::cleaned(trailers, job.mode));
+                            continue;
+                        }
+                    };
                     let passed = bytes.len().min(usize::try_from(rest.skip).unwrap_or(usize::MAX));
                     rest.skip -= passed as u64;
                     let bytes = bytes.split_off(passed);
@@ -111,19 +121,21 @@ impl Proxy {
     }
 
     /// The next octets. A peer falls silent sooner than an origin may: others have the same.
-    async fn next_piece(
+    async fn next_frame(
         &self,
         coming: &mut Coming,
         pace: &mut Pace,
-    ) -> Option<Result<Bytes, Failure>> {
+    ) -> Option<Result<Frame<Bytes>, Failure>> {
         let patience = match coming.peer.map(|peer| peer.state) {
             None => self.stall_timeout,
             Some(State::Whole) => PEER_STALL,
             Some(State::Receiving) => RECEIVING_STALL,
         };
         let begin = Instant::now();
-        let piece = next_piece(&mut coming.body, patience.min(self.stall_timeout)).await;
-        if let Some(Ok(bytes)) = &piece {
+        let frame = next_frame(&mut coming.body, patience.min(self.stall_timeout)).await;
+        if let Some(Ok(Some(bytes))) =
+            frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref))
+        {
             pace.add(bytes.len(), begin.elapsed());
             let is_holder = coming.peer.is_some_and(|peer| peer.state == State::Whole);
             if is_holder && pace.is_slow() {
@@ -131,7 +143,7 @@ impl Proxy {
                 return Some(Err(Failure::new(Reason::HttpResponseIncomplete, detail)));
             }
         }
-        piece
+        frame
     }
 
     /// What is thought of whoever sent it, if it was a peer. One that was receiving itself is as fast as

@@ -26,12 +26,13 @@ pub(crate) enum Record {
 pub(crate) struct Response {
     status: u16,
     fields: Vec<(String, Vec<u8>)>,
+    trailers: Vec<(String, Vec<u8>)>,
     variant: Variant,
     freshness: Freshness,
 }
 
 /// The first octet of a record. One with another is not read: the response is fetched again.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 impl Record {
     pub(crate) fn response(stored: &Stored) -> Self {
@@ -45,6 +46,7 @@ impl Record {
         Self::Response(Box::new(Response {
             status: head.status.as_u16(),
             fields: head.headers.iter().map(field).collect(),
+            trailers: head.trailers.iter().map(field).collect(),
             variant: variant.clone(),
             freshness: *freshness,
         }))
@@ -76,15 +78,20 @@ impl Response {
 
     /// The response to `uri` with its body; nothing if a field is none.
     pub(crate) fn stored(self, uri: &str, body: Body) -> Option<Stored> {
-        let mut headers = HeaderMap::with_capacity(self.fields.len());
-        for (name, value) in &self.fields {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            headers.append(name, HeaderValue::from_bytes(value).ok()?);
-        }
+        let (headers, trailers) = (map(&self.fields)?, map(&self.trailers)?);
         let status = StatusCode::from_u16(self.status).ok()?;
-        let head = Head { status, headers, length: Some(body.len()) };
+        let head = Head { status, headers, length: Some(body.len()), trailers };
         Some(Stored::new(head, self.variant, self.freshness, body, Key::of_name(uri.as_bytes())))
     }
+}
+
+fn map(fields: &[(String, Vec<u8>)]) -> Option<HeaderMap> {
+    let mut map = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        map.append(name, HeaderValue::from_bytes(value).ok()?);
+    }
+    Some(map)
 }
 
 #[cfg(test)]
@@ -104,7 +111,10 @@ mod tests {
         request.insert("accept-language", HeaderValue::from_static("de"));
         let names = vec![HeaderName::from_static("accept-language")];
         let variant = Variant::of(names, &request, &headers);
-        let head = Head { status: StatusCode::GONE, headers: headers.clone(), length: None };
+        let status = StatusCode::GONE;
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-end", HeaderValue::from_static("1"));
+        let head = Head { status, headers: headers.clone(), length: None, trailers };
         let mut freshness = crate::policy::tests::some_freshness();
         freshness.immutable = true;
         let octets = Record::of(&head, &variant, &freshness).encode();
@@ -112,6 +122,7 @@ mod tests {
         assert!(response.suits(&request) && !response.suits(&HeaderMap::new()));
         let stored = response.stored("//a.com/", Chunks::default().into()).unwrap();
         assert_eq!((stored.head.status, &stored.head.headers), (StatusCode::GONE, &headers));
+        assert_eq!(stored.head.trailers, head.trailers);
         assert_eq!((stored.freshness, &stored.variant), (freshness, &variant));
         assert!(Record::decode(&octets[..octets.len() - 1]).is_none());
         assert!(Record::decode(&[]).is_none());

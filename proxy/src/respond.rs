@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use http::header::{
     ACCEPT_RANGES, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE,
-    ETAG, EXPIRES, HeaderMap, HeaderValue, LAST_MODIFIED, RETRY_AFTER, VIA, WWW_AUTHENTICATE,
+    ETAG, EXPIRES, HeaderMap, HeaderValue, LAST_MODIFIED, RETRY_AFTER, TRAILER, VIA,
+    WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 use http_body::Body;
@@ -169,8 +170,12 @@ impl Proxy {
             field.and_then(|text| text.parse().ok())
         };
         let age = head.headers.get(AGE).cloned();
-        let head =
-            Head { status: head.status, headers: kept(head.headers.clone(), asked.mode), length };
+        let head = Head {
+            status: head.status,
+            headers: kept(head.headers.clone(), asked.mode),
+            length,
+            trailers: HeaderMap::new(),
+        };
         let (forward, answered) = (Some(forward), None);
         let cache_status =
             CacheStatus { forward, answered, stored: false, collapsed: false, source };
@@ -186,13 +191,18 @@ impl Proxy {
         }
         self.sign(asked, fields, &member);
         // The whole has come for a request whose conditions the origin was not told, or did not heed.
+        if !asked.trailers {
+            fields.remove(TRAILER);
+        }
         let held = asked.is_read()
             && select(&asked.selecting, false, head.status, fields, None) == Selected::NotModified;
         if held {
             remove_content(fields);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else if !asked.is_head() {
-            *response.body_mut() = ResponseBody::upstream(body, self.stall_timeout, place);
+            let body = ResponseBody::upstream(body, self.stall_timeout, asked.mode, place);
+            *response.body_mut() =
+                if asked.trailers { body.trailed(HeaderMap::new()) } else { body };
         }
         response
     }
@@ -218,7 +228,9 @@ impl Proxy {
         let (status, ranges) = match selected {
             Selected::Full => {
                 // RFC 9110, section 8.6: a 204 has no length.
-                let length = head.length.filter(|_| head.status != StatusCode::NO_CONTENT);
+                let empty = head.status == StatusCode::NO_CONTENT;
+                let trailed = asked.trailers && !head.trailers.is_empty();
+                let length = head.length.filter(|_| !empty && !trailed);
                 fields.extend(length.map(|length| (CONTENT_LENGTH, length.into())));
                 (head.status, vec![(0, head.length.unwrap_or(u64::MAX))])
             }
@@ -261,12 +273,20 @@ impl Proxy {
         let member = cache_status.member(&self.signature.name, head.status, ttl);
         self.sign(asked, fields, &member);
         *response.status_mut() = status;
+        let full = asked.trailers && status == head.status;
+        if !full {
+            response.headers_mut().remove(TRAILER);
+        }
         if !asked.is_head() && !ranges.is_empty() {
             let mut bodies = body(&ranges)?;
             *response.body_mut() = match (bodies.len(), head.length) {
                 (1, _) | (_, None) => bodies.pop_front()?,
                 (_, Some(total)) => multipart(response.headers_mut(), &ranges, bodies, total),
             };
+            if full {
+                let body = std::mem::replace(response.body_mut(), ResponseBody::nothing());
+                *response.body_mut() = body.trailed(head.trailers.clone());
+            }
         }
         Some(response)
     }

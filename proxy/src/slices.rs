@@ -48,7 +48,8 @@ pub(crate) struct Slices {
     table: Arc<Mutex<Table>>,
     budget: Budget,
     /// A place for each run that is asking or receiving.
-    places: Arc<Semaphore>,
+    places: Semaphore,
+    most_places: usize,
     /// Versions that have changed at their origin.
     outdated: moka::sync::Cache<u64, ()>,
 }
@@ -57,12 +58,20 @@ pub(crate) struct Slices {
 struct Table {
     /// By version and number.
     slices: BTreeMap<(u64, u32), Arc<Slice>>,
-    /// How many of them each origin has.
-    origins: BTreeMap<Arc<str>, usize>,
+    /// What each origin has of them.
+    origins: BTreeMap<Arc<str>, OfOrigin>,
     /// How many read each version.
     readers: BTreeMap<u64, usize>,
     /// Always as many as there are slices.
     count: IntGauge,
+}
+
+/// What one origin has under way.
+#[derive(Debug)]
+struct OfOrigin {
+    slices: usize,
+    /// Places for its runs: half of all, so that one that drips leaves some to others.
+    places: Arc<Semaphore>,
 }
 
 /// Where a slice is to be had.
@@ -76,12 +85,13 @@ impl Slices {
     /// `memory` is that of the whole cache, in octets.
     pub(crate) fn new(memory: u64, budget: Budget, count: IntGauge) -> Self {
         let places = memory / SLICES_SHARE / u64::from(coralline_disk::limits::SLICE);
-        let places = usize::try_from(places).unwrap_or(usize::MAX).clamp(1, MAX_RUNS);
+        let most_places = usize::try_from(places).unwrap_or(usize::MAX).clamp(2, MAX_RUNS);
         let (slices, origins, readers) = Default::default();
         Self {
             table: Arc::new(Mutex::new(Table { slices, origins, readers, count })),
             budget,
-            places: Arc::new(Semaphore::new(places)),
+            places: Semaphore::new(most_places),
+            most_places,
             outdated: moka::sync::Cache::builder().max_capacity(MAX_OUTDATED).build(),
         }
     }
@@ -114,7 +124,7 @@ impl Slices {
                 && !object.has(octets(slice, object.length()).start)
         };
         let Some(run) = plan::next_run(wanted, lacks) else { return Ok(None) };
-        let of_origin = table.origins.get(origin).copied().unwrap_or(0) + run.len();
+        let of_origin = table.origins.get(origin).map_or(0, |of| of.slices) + run.len();
         if table.slices.len() + run.len() > MAX_SLICES || of_origin > MAX_SLICES_PER_ORIGIN {
             let detail = "this node fetches as many slices as it may; try again soon";
             return Err(Failure::new(Reason::ConnectionLimitReached, detail));
@@ -128,9 +138,14 @@ impl Slices {
             slices.push_back((octets, number, slice));
         }
         table.count.add(i64::try_from(slices.len()).unwrap_or(i64::MAX));
-        table.origins.insert(origin.clone(), of_origin);
+        let of = table.origins.entry(origin.clone()).or_insert_with(|| OfOrigin {
+            slices: 0,
+            places: Arc::new(Semaphore::new(self.most_places / 2)),
+        });
+        of.slices = of_origin;
+        let places = of.places.clone();
         let (table, origin) = (self.table.clone(), origin.clone());
-        Ok(Some(Run { table, version, origin, slices }))
+        Ok(Some(Run { table, version, origin, places, slices }))
     }
 
     /// One more reads this version, until what is returned is dropped.
@@ -184,6 +199,8 @@ pub(crate) struct Run {
     table: Arc<Mutex<Table>>,
     version: u64,
     origin: Arc<str>,
+    /// Those of its origin.
+    places: Arc<Semaphore>,
     /// Those that are still to come, with the octets of each.
     slices: VecDeque<(Range<u64>, u32, Arc<Slice>)>,
 }
@@ -220,9 +237,9 @@ impl Run {
         if table.slices.get(&key).is_some_and(|other| Arc::ptr_eq(other, slice)) {
             table.slices.remove(&key);
             table.count.dec();
-            if let Some(count) = table.origins.get_mut(&self.origin) {
-                *count -= 1;
-                if *count == 0 {
+            if let Some(of) = table.origins.get_mut(&self.origin) {
+                of.slices -= 1;
+                if of.slices == 0 {
                     table.origins.remove(&self.origin);
                 }
             }

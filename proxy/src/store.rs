@@ -268,7 +268,8 @@ mod tests {
         vary.iter().for_each(|name| {
             headers.append(VARY, name.parse().unwrap());
         });
-        let head = Head { status: StatusCode::OK, headers, length: None };
+        let head =
+            Head { status: StatusCode::OK, headers, length: None, trailers: HeaderMap::new() };
         let names = vary.iter().map(|name| HeaderName::from_static(name)).collect();
         let freshness = Freshness {
             received: SystemTime::UNIX_EPOCH,

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::activity::Activity;
 use crate::limits::{MAX_REQUEST_BODY, MIN_UPLOAD, UPLOAD_PERIOD};
 use crate::reason::{Failure, Reason};
+use crate::trailers;
 
 /// What goes up with a request; nothing for most.
 #[derive(Default)]
@@ -72,6 +73,10 @@ impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Stream<B> {
         let frame = frame.map_err(|error| {
             let detail = format!("the request broke off: {error}");
             Failure::new(Reason::HttpRequestError, detail)
+        });
+        let frame = frame.map(|frame| match frame.into_trailers() {
+            Ok(trailers) => Frame::trailers(trailers::of_request(trailers)),
+            Err(frame) => frame,
         });
         if let Ok(Some(data)) = frame.as_ref().map(Frame::data_ref) {
             let len = data.len() as u64;

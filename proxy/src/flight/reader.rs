@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coralline_disk::Object;
+use http::header::HeaderMap;
 use tokio::sync::watch;
 
 use super::Flight;
@@ -50,6 +51,11 @@ impl Reader {
             }
             self.changed.changed().await.expect("the sender lives in the flight");
         }
+    }
+
+    /// What came after the body; nothing before its end.
+    pub(crate) fn trailers(&self) -> HeaderMap {
+        self.flight.trailers()
     }
 
     fn step(&mut self) -> Step {

@@ -38,7 +38,9 @@ impl Proxy {
         stored: &Stored,
         mut opened: Option<(Incoming, Part)>,
     ) {
-        let Ok(Ok(_place)) = timeout(RUN_PATIENCE, self.slices.places.acquire()).await else {
+        let of_origin = run.places.clone();
+        let places = async { (of_origin.acquire().await, self.slices.places.acquire().await) };
+        let Ok(_places) = timeout(RUN_PATIENCE, places).await else {
             let detail = "this node has too many fetches of slices under way; try again soon";
             return run.fail(&Failure::new(Reason::ConnectionLimitReached, detail));
         };
@@ -137,11 +139,9 @@ impl Proxy {
                     return Err(changed());
                 }
                 octets = slice.push(octets);
-                if !slice.is_full() {
-                    continue;
-                }
+                let Some(whole) = slice.whole() else { continue };
                 let written = match &self.tier {
-                    Some(tier) => tier.write_slice(object, range.start, slice.whole()).await,
+                    Some(tier) => tier.write_slice(object, range.start, whole).await,
                     None => false,
                 };
                 self.metrics.slices.inc();

@@ -32,8 +32,16 @@ pub(crate) struct Slice {
 #[derive(Debug)]
 struct State {
     octets: BytesMut,
+    /// All of them, once they have come, to be written while they are read.
+    whole: Option<Bytes>,
     held: Reservation,
     end: Option<End>,
+}
+
+impl State {
+    fn here(&self) -> &[u8] {
+        self.whole.as_deref().unwrap_or(&self.octets)
+    }
 }
 
 /// What a reader gets next.
@@ -47,7 +55,7 @@ pub(crate) enum Next {
 impl Slice {
     pub(crate) fn new(length: usize, budget: &Budget) -> Self {
         let (octets, held) = (BytesMut::new(), budget.reservation());
-        let state = Mutex::new(State { octets, held, end: None });
+        let state = Mutex::new(State { octets, whole: None, held, end: None });
         Self { state, changed: watch::Sender::new(0), length }
     }
 
@@ -68,23 +76,23 @@ impl Slice {
             if state.octets.capacity() == 0 {
                 state.octets.reserve(self.length);
             }
-            let rest = octets.split_off(octets.len().min(self.length - state.octets.len()));
+            let rest = octets.split_off(octets.len().min(self.length - state.here().len()));
             state.octets.extend_from_slice(&octets);
             rest
         })
     }
 
     pub(crate) fn received(&self) -> usize {
-        self.state().octets.len()
+        self.state().here().len()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.received() == self.length
-    }
-
-    /// All of it, to be written: readers have to wait for the end of that only where they have read all.
-    pub(crate) fn whole(&self) -> Bytes {
-        Bytes::copy_from_slice(&self.state().octets)
+    /// All of it, to be written; nothing before it has come.
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        let mut state = self.state();
+        if state.octets.len() == self.length {
+            state.whole = Some(std::mem::take(&mut state.octets).freeze());
+        }
+        state.whole.clone()
     }
 
     /// What is on disk needs no memory. What the disk would not have stays for its readers, if there is room.
@@ -92,7 +100,7 @@ impl Slice {
         self.change(|state| {
             let keep = end == End::Here && state.held.grow_to(self.length as u64);
             if !keep {
-                state.octets = BytesMut::new();
+                (state.octets, state.whole) = (BytesMut::new(), None);
             }
             state.end = Some(match end {
                 End::Here if !keep => End::Failed(lost()),
@@ -122,8 +130,8 @@ impl Slice {
         }
         // The last octet waits until all is kept, so that who has the whole and asks again finds it.
         let kept = if state.end.is_some() { self.length } else { self.length - 1 };
-        let end = state.octets.len().min(kept).min(at + SLICE_PIECE);
-        (end > at).then(|| Next::Octets(Bytes::copy_from_slice(&state.octets[at..end])))
+        let end = state.here().len().min(kept).min(at + SLICE_PIECE);
+        (end > at).then(|| Next::Octets(Bytes::copy_from_slice(&state.here()[at..end])))
     }
 }
 
@@ -145,8 +153,10 @@ mod tests {
         let slice = Slice::new(6, &Budget::new(100));
         assert!(slice.push(bytes("abc")).is_empty());
         assert_eq!(slice.next(1).await, Next::Octets(bytes("bc")));
+        assert_eq!(slice.whole(), None);
         assert_eq!(slice.push(bytes("defgh")), bytes("gh"));
-        assert!(slice.is_full());
+        assert_eq!(slice.whole(), Some(bytes("abcdef")));
+        assert_eq!(slice.received(), 6);
         assert_eq!(slice.next(3).await, Next::Octets(bytes("de")));
         assert_eq!(slice.look(5), None);
         slice.end(End::Here);

@@ -18,5 +18,6 @@ mod site;
 mod slices;
 mod smuggling;
 mod sources;
+mod trailers;
 mod trouble;
 mod world;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coralline_config::{Config, HostPort, Site};
-use coralline_disk::{Disk, OpenError, Options};
+use coralline_disk::OpenError;
 use coralline_overlay::{Handle, Services};
-use coralline_proxy::{Door, Proxy};
+use coralline_proxy::{Door, Proxy, StartError};
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
@@ -62,16 +62,17 @@ impl Node {
         let services = Services::PROXY;
         let ended = stop.clone().cancelled_owned();
         let (index, overlay) = coralline_overlay::start(&config, services, ended).await.unwrap();
-        let registry = prometheus::Registry::new();
-        // The threads of a node that was here before end a moment after it.
-        let cache = config.state_dir.join("cache");
-        let options = Options { capacity: 0, memory: 0 };
-        let in_use = || {
-            let opened = cache.exists().then(|| Disk::open(&cache, options, |_, _| ()));
-            matches!(opened, Some(Err(OpenError::InUse(_))))
+        let mut registry = prometheus::Registry::new();
+        let proxy = loop {
+            match Proxy::new(&config, index.clone(), &registry, TOKEN.into()) {
+                // Threads of the node before it may be about to let go of its disk.
+                Err(StartError::Disk(OpenError::InUse(_))) => {
+                    registry = prometheus::Registry::new();
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                proxy => break proxy.unwrap(),
+            }
         };
-        until("nobody uses the directory", || !in_use()).await;
-        let proxy = Proxy::new(&config, index.clone(), &registry, TOKEN.into()).unwrap();
         let (http_addr, peer_addr) = (config.http.listen[0], config.peer.listen);
         let clients = tokio::spawn(proxy.clone().serve(http, Door::Http, stop.clone()));
         let peers = tokio::spawn(proxy.clone().serve(peer, Door::Peer, stop.clone()));
@@ -204,6 +205,8 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
     /// The body was as long as it was said to be.
     pub(crate) whole: bool,
+    /// What came after a body in chunks.
+    pub(crate) trailers: String,
 }
 
 impl std::fmt::Debug for Response {
@@ -254,30 +257,33 @@ fn parse(raw: &[u8], clean: bool) -> Response {
     let head = String::from_utf8_lossy(&raw[..split]).into_owned();
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
     let whole = clean && status != 0;
-    let mut response = Response { status, head, body: raw[split..].to_vec(), whole };
+    let (body, trailers) = (raw[split..].to_vec(), String::new());
+    let mut response = Response { status, head, body, whole, trailers };
     if response.field("transfer-encoding").is_some() {
-        let (body, ended) = dechunk(&response.body);
+        let (body, trailers) = dechunk(&response.body);
         response.body = body;
-        response.whole &= ended;
+        response.whole &= trailers.is_some();
+        response.trailers = trailers.unwrap_or_default();
     } else if let Some(length) = response.field("content-length") {
         response.whole &= length.parse() == Ok(response.body.len());
     }
     response
 }
 
-fn dechunk(mut raw: &[u8]) -> (Vec<u8>, bool) {
+/// The body, and what comes after it if it ends.
+fn dechunk(mut raw: &[u8]) -> (Vec<u8>, Option<String>) {
     let mut body = Vec::new();
     loop {
-        let Some(at) = raw.windows(2).position(|w| w == b"\r\n") else { return (body, false) };
+        let Some(at) = raw.windows(2).position(|w| w == b"\r\n") else { return (body, None) };
         let Ok(size) = usize::from_str_radix(&String::from_utf8_lossy(&raw[..at]), 16) else {
-            return (body, false);
+            return (body, None);
         };
         if size == 0 {
-            return (body, true);
+            return (body, Some(String::from_utf8_lossy(&raw[at + 2..]).trim_end().into()));
         }
         if raw.len() < at + 2 + size + 2 {
             body.extend_from_slice(&raw[at + 2..]);
-            return (body, false);
+            return (body, None);
         }
         body.extend_from_slice(&raw[at + 2..at + 2 + size]);
         raw = &raw[at + 2 + size + 2..];
