@@ -16,6 +16,7 @@ const FILE: &str = "identity.key";
 const I_AM_CONTEXT: &[u8] = b"coralline overlay v1: I am\0";
 
 /// The secret of a node.
+#[derive(Clone)]
 pub(crate) struct Keys {
     signing: SigningKey,
 }
@@ -84,7 +85,12 @@ impl Keys {
 
     /// Proves to who chose the nonce that this node has its identity.
     pub(crate) fn sign_i_am(&self, nonce: &[u8; 16]) -> [u8; 64] {
-        self.signing.sign(&i_am(nonce)).to_bytes()
+        self.sign(&i_am(nonce))
+    }
+
+    /// Signs with the identity. Each use begins its messages with a context that no other use has.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.signing.sign(message).to_bytes()
     }
 }
 

@@ -1,37 +1,42 @@
 //! Step 5: a peer that is said to have it. It answers from what it holds or is receiving, or not at all.
 
+mod identity;
+mod pool;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use coralline_overlay::{Contact, Level, Pointer, State};
+use coralline_overlay::{Contact, Handle, Level, Pointer, State};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
 use crate::limits::{
-    HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_BUDGET, PEER_CONNECT_TIMEOUT,
-    PEER_HEAD_TIMEOUT, USUAL_FAR, USUAL_NEAR,
+    HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_BUDGET, PEER_HEAD_TIMEOUT, USUAL_FAR,
+    USUAL_NEAR,
 };
 use crate::message::Source;
 use crate::metrics::PeerOutcomes;
 use crate::policy::Times;
-use crate::standing::{Dealing, Standings};
+use crate::standing::{Dealing, PeerKey, Standings};
 use crate::target::Target;
-use crate::upstream::{NoBody, Upstream, client_builder};
+use crate::upstream::{NoBody, Upstream};
+use pool::Pool;
+
+pub(crate) use identity::peer_acceptor;
+pub use identity::peer_connector;
 
 /// How a peer is told the scheme of a target: `http`, `https` or `any`.
 pub(crate) const SCHEME: HeaderName = HeaderName::from_static("coralline-scheme");
 
 /// Asks peers.
 pub(crate) struct Peers {
-    client: Client<HttpConnector, NoBody>,
+    pool: Pool,
     standings: Standings,
     /// Where this node itself serves peers.
     local: SocketAddr,
@@ -39,14 +44,11 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    pub(crate) fn new(local: &Contact, outcomes: PeerOutcomes) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(PEER_CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
+    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes) -> Self {
         Self {
-            client: client_builder().build(connector),
+            pool: Pool::new(index.clone()),
             standings: Standings::new(),
-            local: content_addr(local),
+            local: content_addr(&index.local()),
             outcomes,
         }
     }
@@ -67,7 +69,7 @@ impl Peers {
         let mut asked = FuturesUnordered::new();
         loop {
             if let Some(pointer) = order.next() {
-                let request = request(content_addr(&pointer.holder), method, target, headers)?;
+                let request = request(method, target, headers)?;
                 asked.push(self.ask_one(request, pointer, level, deadline));
             }
             let more = order.len() > 0 && asked.len() < MAX_PEERS_AT_ONCE;
@@ -75,7 +77,7 @@ impl Peers {
                 answered = asked.next() => answered?,
                 () = sleep(HEDGE_AFTER), if more => continue,
             };
-            let (addr, upstream) = answered;
+            let (peer, upstream) = answered;
             match upstream {
                 Some(upstream) if good(&upstream) => {
                     self.outcomes.served.inc();
@@ -83,8 +85,8 @@ impl Peers {
                 }
                 Some(_) => {
                     self.outcomes.failed.inc();
-                    self.standings.learn(Instant::now(), addr, Dealing::Wrong);
-                    tracing::info!(%addr, %target, "a peer answered what no cache may give");
+                    self.standings.learn(Instant::now(), peer, Dealing::Wrong);
+                    tracing::info!(?peer, %target, "a peer answered what no cache may give");
                 }
                 None => {}
             }
@@ -98,7 +100,7 @@ impl Peers {
             holders.iter().filter(|pointer| self.may_be_asked(now, &pointer.holder)).collect();
         order.sort_by_cached_key(|pointer| {
             let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
-            let cost = self.standings.cost(now, content_addr(&pointer.holder), usual);
+            let cost = self.standings.cost(now, key(&pointer.holder), usual);
             (pointer.state != State::Whole, cost)
         });
         order.truncate(MAX_PEER_TRIES);
@@ -109,7 +111,8 @@ impl Peers {
     fn may_be_asked(&self, now: Instant, holder: &Contact) -> bool {
         let addr = content_addr(holder);
         let reachable = is_public(addr.ip()) || !is_public(self.local.ip());
-        addr.port() >= 1024 && reachable && addr != self.local && !self.standings.shuns(now, addr)
+        let known = key(holder);
+        addr.port() >= 1024 && reachable && addr != self.local && !self.standings.shuns(now, known)
     }
 
     async fn ask_one(
@@ -118,8 +121,8 @@ impl Peers {
         pointer: &Pointer,
         level: Level,
         deadline: Instant,
-    ) -> (SocketAddr, Option<Upstream>) {
-        let addr = content_addr(&pointer.holder);
+    ) -> (PeerKey, Option<Upstream>) {
+        let peer = key(&pointer.holder);
         let begin = Instant::now();
         let left = deadline.saturating_duration_since(begin);
         let patience = match pointer.state {
@@ -128,8 +131,8 @@ impl Peers {
             State::Receiving => left,
         };
         let sent = clock::now();
-        let learn = |dealing| self.standings.learn(Instant::now(), addr, dealing);
-        let response = match timeout(patience, self.client.request(request)).await {
+        let learn = |dealing| self.standings.learn(Instant::now(), peer, dealing);
+        let response = match timeout(patience, self.pool.request(peer, request)).await {
             Ok(Ok(response)) => response,
             failed => {
                 self.outcomes.failed.inc();
@@ -137,7 +140,10 @@ impl Peers {
                 if failed.is_ok() || pointer.state == State::Whole {
                     learn(Dealing::Failed);
                 }
-                return (addr, None);
+                if let Ok(Err(unreachable)) = failed {
+                    tracing::debug!(?peer, %unreachable, "a peer could not be asked");
+                }
+                return (peer, None);
             }
         };
         let times = Times { request: sent, response: clock::now() };
@@ -146,17 +152,17 @@ impl Peers {
         // Without Cache-Status it is the peer's own word, a miss or an error, and not the object.
         if head.status.is_server_error() || !head.headers.contains_key(CACHE_STATUS) {
             self.outcomes.missed.inc();
-            return (addr, None);
+            return (peer, None);
         }
-        let holder = (pointer.state == State::Whole).then_some(addr);
+        let holder = (pointer.state == State::Whole).then_some(peer);
         if holder.is_some() {
             learn(Dealing::Answered(begin.elapsed()));
         }
-        (addr, Some(Upstream { head, body, times, source: Source::Peer(level), holder }))
+        (peer, Some(Upstream { head, body, times, source: Source::Peer(level), holder }))
     }
 
     /// A holder has sent so many octets in this time.
-    pub(crate) fn sent(&self, holder: SocketAddr, octets: u64, time: Duration) {
+    pub(crate) fn sent(&self, holder: PeerKey, octets: u64, time: Duration) {
         self.standings.learn(Instant::now(), holder, Dealing::Sent(octets, time));
     }
 }
@@ -165,15 +171,14 @@ fn content_addr(contact: &Contact) -> SocketAddr {
     SocketAddr::new(contact.addr.ip(), contact.peer_port)
 }
 
-fn request(
-    addr: SocketAddr,
-    method: &Method,
-    target: &Target,
-    headers: &HeaderMap,
-) -> Option<Request<NoBody>> {
+fn key(contact: &Contact) -> PeerKey {
+    (content_addr(contact), contact.identity)
+}
+
+fn request(method: &Method, target: &Target, headers: &HeaderMap) -> Option<Request<NoBody>> {
     let uri = Uri::builder()
-        .scheme("http")
-        .authority(addr.to_string())
+        .scheme("https")
+        .authority(target.authority())
         .path_and_query(target.path.clone())
         .build()
         .ok()?;
@@ -182,7 +187,6 @@ fn request(
     *request.uri_mut() = uri;
     let fields = request.headers_mut();
     fields.clone_from(headers);
-    fields.insert(HOST, HeaderValue::from_str(&target.authority()).ok()?);
     fields.insert(SCHEME, HeaderValue::from_static(target.scheme.word()));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
     Some(request)

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::response;
@@ -15,6 +14,7 @@ use crate::limits::{IDLE_TIMEOUT, MAX_FIELDS, MAX_IDLE_PER_HOST, MAX_RESPONSE_HE
 use crate::message::Source;
 use crate::policy::Times;
 use crate::reason::{Failure, Reason};
+use crate::standing::PeerKey;
 
 /// A response whose body is still to come.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Upstream {
     pub(crate) times: Times,
     pub(crate) source: Source,
     /// The peer that sends it, if it had all of it and so sends as fast as it can.
-    pub(crate) holder: Option<SocketAddr>,
+    pub(crate) holder: Option<PeerKey>,
 }
 
 /// HTTP/1.1 with bounded heads and a bounded pool whose idle connections do end.
