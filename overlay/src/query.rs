@@ -524,7 +524,7 @@ mod tests {
             if is_find(request) { empty() } else { Answer::Stored }
         });
         assert_eq!(outcome, Outcome::Claimed);
-        assert_eq!(told, nearest[..3]);
+        assert_eq!(told, nearest[..Rules::default().copies]);
     }
 
     #[test]
@@ -539,7 +539,7 @@ mod tests {
         let mut copies = nearest[1..].to_vec();
         copies.retain(|contact| contact.identity != self::contact(1).identity);
         assert_eq!(told[0], root, "it was not sure of our address, so it is told again");
-        assert_eq!(told[1..], copies[..2], "these get copies");
+        assert_eq!(told[1..], copies[..Rules::default().copies - 1], "these get copies");
     }
 
     /// Two nodes grant; only the nearer one counts, whoever is heard first.

@@ -16,6 +16,7 @@ mod purge;
 mod rules;
 mod serving;
 mod site;
+mod slices;
 mod smuggling;
 mod trouble;
 mod world;
