@@ -14,6 +14,7 @@ use crate::contact::Contact;
 use crate::directory::Directory;
 use crate::except::Except;
 use crate::id::{Key, NodeId};
+use crate::keys::Keys;
 use crate::level::Level;
 use crate::limits::CALL_DEADLINE;
 use crate::output::Outcome;
@@ -98,6 +99,7 @@ pub enum IndexError {
 pub(crate) struct Shared {
     pub(crate) local: Contact,
     pub(crate) max_ttl: Duration,
+    pub(crate) keys: Keys,
     pub(crate) clock: Clock,
     pub(crate) directory: ArcSwap<Directory>,
     pub(crate) stats: ArcSwap<(Stats, TransportStats, BroadcastStats)>,
@@ -141,6 +143,14 @@ impl Handle {
     #[must_use]
     pub fn max_ttl(&self) -> Duration {
         self.shared.max_ttl
+    }
+
+    /// The Ed25519 signature of this node's identity. A message begins with a context of its own, so that what
+    /// was signed for one use is good for no other: TLS 1.3 has its own (RFC 8446, section 4.4.3), receipts
+    /// have theirs.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.shared.keys.sign(message)
     }
 
     /// The overlay's time, to compare with [`crate::Neighbour::verified`].
@@ -290,11 +300,12 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contact::{Identity, Services};
+    use crate::contact::Services;
 
     fn handle(commands: usize) -> (Handle, mpsc::Receiver<Command>) {
+        let keys = Keys::from_seed(&[1; 32]);
         let local = Contact {
-            identity: Identity([1; 32]),
+            identity: keys.identity(),
             addr: "127.0.0.1:7400".parse().unwrap(),
             slot: 0,
             peer_port: 0,
@@ -304,6 +315,7 @@ mod tests {
         let shared = Shared {
             local,
             max_ttl: Duration::from_secs(7_200),
+            keys,
             clock: Clock::new(),
             directory: ArcSwap::from_pointee(directory),
             stats: ArcSwap::default(),

@@ -88,12 +88,17 @@ impl Keys {
 
     /// Proves to who chose the nonce that this node has its identity.
     pub(crate) fn sign_i_am(&self, nonce: &[u8; 16]) -> [u8; 64] {
-        self.signing.sign(&[I_AM_CONTEXT, nonce].concat()).to_bytes()
+        self.sign(&[I_AM_CONTEXT, nonce].concat())
     }
 
     /// Signs a message to the whole network.
     pub(crate) fn sign_broadcast(&self, message: &[u8]) -> [u8; 64] {
-        self.signing.sign(&[BROADCAST_CONTEXT, message].concat()).to_bytes()
+        self.sign(&[BROADCAST_CONTEXT, message].concat())
+    }
+
+    /// Signs with the identity. Each use begins its messages with a context that no other use has.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.signing.sign(message).to_bytes()
     }
 }
 

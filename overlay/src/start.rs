@@ -95,10 +95,11 @@ async fn prepare(config: &Config, services: Services) -> Result<(Handle, Driver)
     let (heard, _) = broadcast::channel(MAX_HEARD);
     let seal = Seal::new(keys.clone());
     let overlay = Overlay::new(settings, u64::from_be_bytes(random()), clock.now());
-    let transport = Transport::new(keys, random(), clock.now());
+    let transport = Transport::new(keys.clone(), random(), clock.now());
     let shared = Arc::new(Shared {
         local,
         max_ttl: config.overlay.rules.max_ttl,
+        keys,
         clock,
         directory: ArcSwap::from_pointee(overlay.directory(clock.now())),
         stats: ArcSwap::from_pointee((

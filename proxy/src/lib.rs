@@ -7,7 +7,7 @@
 //! | 2 look in the cache | `policy`, `purge` | `keep`: `store` in memory, `tier` on disk |
 //! | 3 join a fetch in flight | | `flight`, `flights`, `budget` |
 //! | 4 locate, claim | | `announce` |
-//! | 5 ask a peer | | `peer` |
+//! | 5 ask a peer | | `peer`, over connections of its `pool` to nodes of a known `identity` |
 //! | 6 ask the origin | `guard`, `rewrite` | `origin`, `connect` |
 //! | 7 store, announce | `policy` | `fetch`, `pump`, `keep`, `announce` |
 //! | 8 respond | `conditional`, `reason` | `respond`, `body`, `page` |
@@ -131,6 +131,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use message::Source;
+pub use peer::peer_connector;
 pub use purging::PurgeError;
 pub use scope::{BadName, Purge};
 pub use serve::Door;
@@ -299,7 +300,7 @@ impl Proxy {
             ),
             sites: config.sites.iter().map(site).collect(),
             background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
-            peers: Peers::new(&index.local(), metrics.peers.clone()),
+            peers: Peers::new(&index, metrics.peers.clone()),
             index,
             metrics,
             closing: CancellationToken::new(),

@@ -107,10 +107,19 @@ pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(400);
 pub(crate) const USUAL_NEAR: Duration = Duration::from_millis(60);
 /// The same of one that is anywhere: two round trips of the planet's median.
 pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
-/// Longest TCP connection set-up to a peer: four times a round trip around the world.
-pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a peer that says it has all of it may take to its first byte.
-pub(crate) const PEER_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest connection set-up to a peer, TCP and TLS: four times the two round trips around the world.
+pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Peers to which a connection is kept open while it is used, and for [`IDLE_TIMEOUT`] after.
+pub(crate) const MAX_PEERS: u64 = 1024;
+/// Requests to one peer under way at once; others wait for their turn. A crowd of large objects that all lie
+/// with one peer is better off elsewhere.
+pub(crate) const MAX_PEER_STREAMS: u32 = 256;
+/// Octets of one response that a peer may send before they are taken: a long line of 100 Mbit/s and 80 ms.
+pub(crate) const PEER_STREAM_WINDOW: u32 = 1 << 20;
+/// And of all responses of one connection.
+pub(crate) const PEER_CONNECTION_WINDOW: u32 = 4 << 20;
+/// How long a peer that says it has all of it may take to its first byte, connection set-up included.
+pub(crate) const PEER_HEAD_TIMEOUT: Duration = Duration::from_secs(3);
 /// Peers whose speed and failures are remembered: some 100 octets each.
 pub(crate) const MAX_STANDINGS: u64 = 16_384;
 /// How long a peer that nobody deals with is remembered, and the longest that one is left alone.

@@ -1,37 +1,41 @@
 //! Step 5: a peer that is said to have it. It answers from what it holds or is receiving, or not at all.
 
+mod identity;
+mod pool;
+
 use std::net::SocketAddr;
 
-use coralline_overlay::{Contact, Except, Level, Pointer, State};
+use coralline_overlay::{Contact, Except, Handle, Level, Pointer, State};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
 use crate::limits::{
-    HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_CONNECT_TIMEOUT, PEER_HEAD_TIMEOUT,
-    USUAL_FAR, USUAL_NEAR,
+    HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_HEAD_TIMEOUT, USUAL_FAR, USUAL_NEAR,
 };
 use crate::message::Source;
 use crate::metrics::PeerOutcomes;
 use crate::policy::Times;
-use crate::standing::{Dealing, Standings};
+use crate::standing::{Dealing, PeerKey, Standings};
 use crate::target::Target;
 use crate::trailers;
-use crate::upstream::{NoBody, Upstream, client_builder};
+use crate::upstream::{NoBody, Upstream};
+use pool::Pool;
+
+pub(crate) use identity::peer_acceptor;
+pub use identity::peer_connector;
 
 /// How a peer is told the scheme of a target: `http`, `https` or `any`.
 pub(crate) const SCHEME: HeaderName = HeaderName::from_static("coralline-scheme");
 
 /// Asks peers.
 pub(crate) struct Peers {
-    client: Client<HttpConnector, NoBody>,
+    pool: Pool,
     standings: Standings,
     /// Where this node itself serves peers.
     local: SocketAddr,
@@ -56,14 +60,11 @@ pub(crate) enum Given {
 }
 
 impl Peers {
-    pub(crate) fn new(local: &Contact, outcomes: PeerOutcomes) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(PEER_CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
+    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes) -> Self {
         Self {
-            client: client_builder().build(connector),
+            pool: Pool::new(index.clone()),
             standings: Standings::new(),
-            local: content_addr(local),
+            local: content_addr(&index.local()),
             outcomes,
         }
     }
@@ -87,8 +88,7 @@ impl Peers {
         let (mut asked, mut later) = (FuturesUnordered::new(), false);
         loop {
             if let Some(pointer) = order.next() {
-                let addr = content_addr(&pointer.holder);
-                let Some(request) = request(addr, method, target, headers) else { break };
+                let Some(request) = request(method, target, headers) else { break };
                 let asking = self.ask_one(request, pointer, level, deadline);
                 asked.push(async move { (pointer, asking.await) });
             }
@@ -107,8 +107,8 @@ impl Peers {
                     self.outcomes.failed.inc();
                     self.learn(&pointer, Dealing::Wrong);
                     tried.add(&[pointer], None);
-                    let addr = content_addr(&pointer.holder);
-                    tracing::info!(%addr, %target, "a peer answered what no cache may give");
+                    let peer = key(&pointer.holder);
+                    tracing::info!(?peer, %target, "a peer answered what no cache may give");
                 }
                 Some((pointer, Given::Nothing)) => tried.add(&[pointer], None),
                 Some((_, Given::Later)) => later = true,
@@ -125,7 +125,7 @@ impl Peers {
             holders.iter().copied().partition(|pointer| self.may_be_asked(now, &pointer.holder));
         order.sort_by_cached_key(|pointer| {
             let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
-            let cost = self.standings.cost(now, content_addr(&pointer.holder), usual);
+            let cost = self.standings.cost(now, key(&pointer.holder), usual);
             (pointer.state != State::Whole, cost)
         });
         order.truncate(MAX_PEER_TRIES);
@@ -136,7 +136,8 @@ impl Peers {
     fn may_be_asked(&self, now: Instant, holder: &Contact) -> bool {
         let addr = content_addr(holder);
         let reachable = is_public(addr.ip()) || !is_public(self.local.ip());
-        addr.port() >= 1024 && reachable && addr != self.local && !self.standings.shuns(now, addr)
+        let known = key(holder);
+        addr.port() >= 1024 && reachable && addr != self.local && !self.standings.shuns(now, known)
     }
 
     async fn ask_one(
@@ -146,6 +147,7 @@ impl Peers {
         level: Level,
         deadline: Instant,
     ) -> Given {
+        let peer = key(&pointer.holder);
         let begin = Instant::now();
         let left = deadline.saturating_duration_since(begin);
         let patience = match pointer.state {
@@ -154,13 +156,16 @@ impl Peers {
             State::Receiving => left,
         };
         let sent = clock::now();
-        let response = match timeout(patience, self.client.request(request)).await {
+        let response = match timeout(patience, self.pool.request(peer, request)).await {
             Ok(Ok(response)) => response,
             failed => {
                 self.outcomes.failed.inc();
                 // A peer that waits for a slow origin is not at fault.
                 if failed.is_ok() || pointer.state == State::Whole {
                     self.learn(&pointer, Dealing::Failed);
+                }
+                if let Ok(Err(unreachable)) = failed {
+                    tracing::debug!(?peer, %unreachable, "a peer could not be asked");
                 }
                 return Given::Nothing;
             }
@@ -184,7 +189,7 @@ impl Peers {
 
     /// What came of a transfer.
     pub(crate) fn learn(&self, peer: &Pointer, dealing: Dealing) {
-        self.standings.learn(Instant::now(), content_addr(&peer.holder), dealing);
+        self.standings.learn(Instant::now(), key(&peer.holder), dealing);
     }
 }
 
@@ -192,15 +197,14 @@ fn content_addr(contact: &Contact) -> SocketAddr {
     SocketAddr::new(contact.addr.ip(), contact.peer_port)
 }
 
-fn request(
-    addr: SocketAddr,
-    method: &Method,
-    target: &Target,
-    headers: &HeaderMap,
-) -> Option<Request<NoBody>> {
+fn key(contact: &Contact) -> PeerKey {
+    (content_addr(contact), contact.identity)
+}
+
+fn request(method: &Method, target: &Target, headers: &HeaderMap) -> Option<Request<NoBody>> {
     let uri = Uri::builder()
-        .scheme("http")
-        .authority(addr.to_string())
+        .scheme("https")
+        .authority(target.authority())
         .path_and_query(target.path.clone())
         .build()
         .ok()?;
@@ -209,7 +213,6 @@ fn request(
     *request.uri_mut() = uri;
     let fields = request.headers_mut();
     fields.clone_from(headers);
-    fields.insert(HOST, HeaderValue::from_str(&target.authority()).ok()?);
     fields.insert(SCHEME, HeaderValue::from_static(target.scheme.word()));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
     trailers::ask_for(&mut request);

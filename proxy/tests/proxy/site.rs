@@ -1,8 +1,10 @@
 //! Sites under their own name: what a browser sends goes to the origin, and what it answers comes back.
 
+use http_body_util::Empty;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::peers::ask_as_peer;
 use crate::world::{Node, Origin, exchange, ok};
 
 const FRESH: &str = "Cache-Control: max-age=3600\r\n";
@@ -263,9 +265,10 @@ async fn other_names_are_suffixed_as_before() {
     assert_eq!(exchange(node.http, &host("www.site.test", "TRACE")).await.status, 405);
     assert_eq!(exchange(node.http, &host("a.com.cdn.localhost", "POST")).await.status, 405);
     // Peers get nothing of a site, whatever scheme they name.
-    let ask = "GET / HTTP/1.1\r\nHost: www.site.test\r\nCoralline-Scheme: http\r\n\
-               Connection: close\r\n\r\n";
-    assert_eq!(exchange(node.peer, ask.as_bytes()).await.status, 504);
+    let other = Node::start("127.0.0.2", None, |_| ()).await;
+    let mut ask = http::Request::get("https://www.site.test/").body(Empty::new()).unwrap();
+    ask.headers_mut().insert("coralline-scheme", "http".parse().unwrap());
+    assert_eq!(ask_as_peer(&other, &node, ask).await.status(), 504);
     assert_eq!(origin.count(), 1);
 }
 
