@@ -202,7 +202,7 @@ pub(crate) static KEYS: &[Key<Config>] = &[
     },
     Key {
         name: "overlay.copies",
-        help: "Nodes that store a put, 1 to 4: with one in ten gone, three lose one key in a thousand.",
+        help: "Nodes that store a put, 1 to 6: with one liar in five, five lose one key in three thousand.",
         shape: Shape::Number,
         set: |c, w| one(w, &mut c.overlay.rules.copies, |t| count(t, COPIES)),
         text: |c| c.overlay.rules.copies.to_string(),

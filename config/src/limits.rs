@@ -25,7 +25,7 @@ pub(crate) const MIN_DISK: ByteSize = ByteSize(16 << 20);
 /// One value a key is no choice; eight with a few contacts fill a datagram.
 pub const VALUES_PER_KEY: (usize, usize) = (1, 8);
 /// A put waits for as many nodes at once.
-pub const COPIES: (usize, usize) = (1, 4);
+pub const COPIES: (usize, usize) = (1, 6);
 /// Zero would let nobody through; each request counted is a time that is kept for a minute.
 pub(crate) const A_MINUTE: (usize, usize) = (1, 120);
 /// Eight bits a hop are a greedy search already.

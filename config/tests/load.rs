@@ -123,7 +123,7 @@ fn mistakes_name_file_line_key_and_what_was_expected() {
         ("beta", "a whole number from 1 to 120", "0"),
         ("passes", "a whole number from 1 to 120", "121"),
         ("hop_bits", "a whole number from 1 to 8", "0"),
-        ("copies", "a whole number from 1 to 4", "5"),
+        ("copies", "a whole number from 1 to 6", "7"),
         ("max_values", "a whole number from 1024 to 1048576", "1023"),
         ("max_ttl", "a time from \"1m\" to \"1d\"", "\"59s\""),
         ("accept_percent", "a whole number from 1 to 100", "101"),

@@ -11,6 +11,7 @@ use serde_json::Value;
 const EDGES: &[(&str, &[&str])] = &[
     ("coralline-config", &[]),
     ("coralline-disk", &[]),
+    ("coralline-receipt", &[]),
     ("coralline-overlay", &["coralline-config"]),
     ("coralline-dns", &["coralline-config", "coralline-overlay"]),
     ("coralline-proxy", &["coralline-config", "coralline-disk", "coralline-overlay"]),

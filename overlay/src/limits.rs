@@ -60,9 +60,12 @@ pub const MAX_PASSED: usize = 16;
 pub const ALPHA: usize = 3;
 /// Requests of one lookup under way, late ones included: a dead contact must not stop the others.
 pub const MAX_OUTSTANDING: usize = 2 * ALPHA;
-/// Nearest nodes that must have answered before a lookup for a key ends; fewer than a bucket,
-/// because each costs a round trip's share and the first of them decides.
-pub const LOOKUP_WIDTH: usize = 4;
+/// Nearest nodes that must have answered before a lookup for a key ends: a bucket. With one liar in
+/// five, fewer are now and then all liars, who have nothing and know nobody. A get ends at the first
+/// value and a claim at its decision: only what is nowhere is looked for so widely.
+pub const LOOKUP_WIDTH: usize = BUCKET;
+/// The same of a lookup that refreshes a bucket of the table: it finds as many as it needs.
+pub const REFRESH_WIDTH: usize = 4;
 /// Candidates of a lookup: the nearest of what some six answers name.
 pub const MAX_CANDIDATES: usize = 48;
 /// Requests of one lookup in all: liars who always name somebody nearer end here. An honest lookup

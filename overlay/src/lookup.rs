@@ -159,7 +159,11 @@ impl Lookup {
             return Next::Done;
         }
         if let Some(loaded) = self.loaded {
-            return self.next_beside(&loaded);
+            match self.next_beside(&loaded) {
+                // It is alone, and nobody is there to ask whether it is right.
+                Next::Done if !self.stopped => self.loaded = None,
+                next => return next,
+            }
         }
         if self.course == Course::Halving {
             match self.next_half() {
@@ -532,6 +536,18 @@ mod tests {
             let found: Vec<_> = lookup.answered().take(1).copied().collect();
             prop_assert_eq!(found, nearest(&world, &key, 1));
         }
+    }
+
+    #[test]
+    fn one_loaded_node_ends_nothing_where_all_others_are_nearer() {
+        let key = Id([7; 20]);
+        let nearest = nearest(&world(9), &key, 9);
+        let (first, nearer) = nearest.split_last().unwrap();
+        let mut lookup = Lookup::new(key, own().id(), 8, &[*first]).halving();
+        assert_eq!(lookup.next(), Next::Ask(*first));
+        lookup.on_answer(&first.id(), nearer);
+        lookup.weigh(&first.id(), true);
+        assert!(matches!(lookup.next(), Next::Ask(_)));
     }
 
     #[test]

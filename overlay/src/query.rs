@@ -56,6 +56,8 @@ pub(crate) struct Query {
     own: Vec<Pointer>,
     /// What is no answer.
     except: Except,
+    /// Nodes that say that they are loaded.
+    crowded: BTreeSet<NodeId>,
     /// Nodes that are full and loaded, which no put tries.
     closed: BTreeSet<NodeId>,
     /// The nodes to store at or to withdraw from, nearest first, once the way there is known.
@@ -115,6 +117,7 @@ impl Query {
             rules,
             own: Vec::new(),
             except: Except::NONE,
+            crowded: BTreeSet::new(),
             closed: BTreeSet::new(),
             targets: None,
             waiting: BTreeSet::new(),
@@ -242,6 +245,9 @@ impl Query {
             self.is_crowd = true;
         } else if is_storing {
             self.lookup.weigh(from, nodes.loaded);
+            if nodes.loaded {
+                self.crowded.insert(*from);
+            }
             if nodes.loaded && is_full {
                 self.closed.insert(*from);
             }
@@ -360,7 +366,7 @@ impl Query {
         match answer {
             Answer::Stored => {
                 self.copies += 1;
-                self.is_crowd |= *from != self.local.id();
+                self.is_crowd |= self.crowded.contains(from);
                 if is_claim && self.outcome.is_none() {
                     self.outcome = Some(Outcome::Claimed);
                 }
@@ -384,6 +390,7 @@ impl Query {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::net::SocketAddr;
 
     use super::*;
@@ -467,8 +474,9 @@ mod tests {
                 (false, false) => Answer::Stored,
             }
         });
-        assert_eq!(outcome, Outcome::Stored { copies: 3 });
-        assert_eq!(told, nearest[..4]);
+        let copies = Rules::default().copies;
+        assert_eq!(outcome, Outcome::Stored { copies: u8::try_from(copies).unwrap() });
+        assert_eq!(told, nearest[..=copies]);
     }
 
     #[test]
@@ -483,6 +491,33 @@ mod tests {
         assert_eq!(outcome, Outcome::Stored { copies: 1 });
     }
 
+    /// Three call themselves loaded and take nothing; that one who is not takes it proves nothing.
+    #[test]
+    fn a_put_goes_on_past_a_crowd_that_nobody_of_it_proves() {
+        let liars = RefCell::new(Vec::new());
+        let (told, outcome) = run(query(Kind::Put(pointer(1), TTL)), |to, request| {
+            let mut liars = liars.borrow_mut();
+            let is_lying = liars.contains(to) || (liars.len() < 3 && *to != nearest_first()[0]);
+            if is_lying && !liars.contains(to) {
+                liars.push(*to);
+            }
+            match (is_find(request), is_lying) {
+                (true, true) => {
+                    Answer::Nodes(Nodes { full: true, loaded: true, ..Nodes::default() })
+                }
+                (true, false) => empty(),
+                (false, true) => Answer::Refused(Refusal::Full),
+                (false, false) => Answer::Stored,
+            }
+        });
+        let liars = liars.into_inner();
+        assert_eq!(liars.len(), 3);
+        let honest: BTreeSet<_> =
+            nearest_first().into_iter().filter(|c| !liars.contains(c)).map(|c| c.id()).collect();
+        let told: BTreeSet<_> = told.into_iter().map(|c| c.id()).collect();
+        assert!(honest.is_subset(&told), "{outcome:?}");
+    }
+
     #[test]
     fn the_nearest_node_decides_a_claim_and_the_next_get_copies() {
         let nearest = nearest_first();
@@ -490,7 +525,7 @@ mod tests {
             if is_find(request) { empty() } else { Answer::Stored }
         });
         assert_eq!(outcome, Outcome::Claimed);
-        assert_eq!(told, nearest[..3]);
+        assert_eq!(told, nearest[..Rules::default().copies]);
     }
 
     #[test]
@@ -505,7 +540,7 @@ mod tests {
         let mut copies = nearest[1..].to_vec();
         copies.retain(|contact| contact.identity != self::contact(1).identity);
         assert_eq!(told[0], root, "it was not sure of our address, so it is told again");
-        assert_eq!(told[1..], copies[..2], "these get copies");
+        assert_eq!(told[1..], copies[..Rules::default().copies - 1], "these get copies");
     }
 
     /// Two nodes grant; only the nearer one counts, whoever is heard first.

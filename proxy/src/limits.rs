@@ -80,14 +80,27 @@ pub(crate) const MAX_RELOCATIONS: usize = 2;
 pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Peers that are asked for one object before the origin is.
 pub(crate) const MAX_PEER_TRIES: usize = 3;
+/// Peers that are being asked for the same thing at a time: a second one where the first is late.
+pub(crate) const MAX_PEERS_AT_ONCE: usize = 2;
+/// How long one peer is waited for before a second is asked as well: twice what most take who are far.
+pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(400);
+/// What an answer is expected to take of a peer of a nearer cluster that nobody has dealt with: a
+/// connection and a request within the usual levels.
+pub(crate) const USUAL_NEAR: Duration = Duration::from_millis(60);
+/// The same of one that is anywhere: two round trips of the planet's median.
+pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
 /// Longest TCP connection set-up to a peer: four times a round trip around the world.
 pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a peer that says it has all of it may take to its first byte.
 pub(crate) const PEER_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Peers whose speed and failures are remembered: some 100 octets each.
+pub(crate) const MAX_STANDINGS: u64 = 16_384;
+/// How long a peer that nobody deals with is remembered, and the longest that one is left alone.
+pub(crate) const STANDING_MEMORY: Duration = Duration::from_secs(1_800);
+/// A failure counts half after this time: a node that was restarted is used as before within minutes.
+pub(crate) const FORGIVEN_BY_HALF: Duration = Duration::from_secs(60);
 /// How long a peer that failed to connect or to answer is left alone.
 pub(crate) const PEER_PENALTY: Duration = Duration::from_secs(30);
-/// Failed peers remembered.
-pub(crate) const MAX_PENALTIES: u64 = 4096;
 /// Idle connections kept to one peer or origin.
 pub(crate) const MAX_IDLE_PER_HOST: usize = 16;
 /// How long such a connection is kept.
@@ -196,6 +209,36 @@ pub(crate) const DISK_READ: usize = 256 << 10;
 /// that stays in memory: more than the disk may be behind, which is a slice and [`STREAM_PIECES`] of the
 /// largest pieces that a connection reads at once.
 pub(crate) const DISK_WINDOW: u64 = 4 << 20;
+
+/// Slices that one request to an origin brings at most: enough that its round trip does not count, and little
+/// enough that a client who leaves has not cost much.
+pub(crate) const MAX_RUN: u32 = 16;
+/// How many slices ahead of a reader the next run is begun, with the one in which it stands: so that it does
+/// not wait for a round trip between two.
+pub(crate) const SLICES_AHEAD: u32 = 2;
+/// Slices that are arriving or waiting to be asked for, in all; a reader who needs one more fails.
+pub(crate) const MAX_SLICES: usize = 512 * MAX_RUN as usize;
+/// The same of one origin: one that drips does not take all of them.
+pub(crate) const MAX_SLICES_PER_ORIGIN: usize = MAX_SLICES / 4;
+/// Runs under way at once, each with a slice in memory; others wait for their turn.
+pub(crate) const MAX_RUNS: usize = 64;
+/// Share of `cache.memory` for the slices that are arriving.
+pub(crate) const SLICES_SHARE: u64 = 8;
+/// How long a run waits for its turn before it fails.
+pub(crate) const RUN_PATIENCE: Duration = Duration::from_secs(30);
+/// Octets of an arriving slice that a reader is given at a time, as a copy: what a slow client has not taken
+/// keeps no slice in memory.
+pub(crate) const SLICE_PIECE: usize = 64 << 10;
+/// How often a reader tries to get the same octets before it gives up: once more, after what others fetched
+/// for themselves has failed.
+pub(crate) const SLICE_TRIES: u32 = 2;
+/// How often a request is begun again because what was held of its resource turned out to have changed.
+pub(crate) const MAX_AGAIN: u32 = 2;
+/// Longest object of which a part is asked for that is fetched whole all the same, in slices: the rest is
+/// cheaper now than by another request.
+pub(crate) const SMALL_SLICED: u32 = 4;
+/// Versions remembered that are known to have changed: their readers need not find out one by one.
+pub(crate) const MAX_OUTDATED: u64 = 4096;
 
 /// Share of `cache.memory` for what is stored; the rest is for what is arriving.
 pub(crate) const STORED_SHARE: u64 = 2;

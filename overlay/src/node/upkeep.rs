@@ -15,9 +15,9 @@ use crate::contact::Contact;
 use crate::id::Id;
 use crate::level::Level;
 use crate::limits::{
-    BUCKET, EXPLORED, JOIN_BATCH, LOOKUP_WIDTH, MAX_GREETINGS, MAX_JOIN_WAIT, MAX_RECALL_WAIT,
-    MAX_REMEMBERED, MAX_SAMPLES, MAX_SEEDS, MIN_JOIN_BATCH, MIN_JOIN_WAIT, MIN_RECALL_WAIT,
-    MIN_REFRESH_WAIT, MIN_REVIEW_WAIT, PING_AGAIN_AFTER, PING_SLACK, REFRESH_EVERY, SAMPLE_EVERY,
+    BUCKET, EXPLORED, JOIN_BATCH, MAX_GREETINGS, MAX_JOIN_WAIT, MAX_RECALL_WAIT, MAX_REMEMBERED,
+    MAX_SAMPLES, MAX_SEEDS, MIN_JOIN_BATCH, MIN_JOIN_WAIT, MIN_RECALL_WAIT, MIN_REFRESH_WAIT,
+    MIN_REVIEW_WAIT, PING_AGAIN_AFTER, PING_SLACK, REFRESH_EVERY, REFRESH_WIDTH, SAMPLE_EVERY,
     SETTLED_AFTER,
 };
 use crate::lookup::Course;
@@ -337,7 +337,7 @@ impl Overlay {
         let level = self.below(usize::from(self.clusters.nearest().0) + 1);
         let level = Level(u8::try_from(level).expect("levels are few"));
         let point = self.point(bucket);
-        self.start(now, point, Kind::Refresh, level, LOOKUP_WIDTH, &[]);
+        self.start(now, point, Kind::Refresh, level, REFRESH_WIDTH, &[]);
     }
 
     /// Reconsiders the clusters that this node is in, and looks at the one of its nearest contact.
