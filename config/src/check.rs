@@ -18,6 +18,7 @@ pub(crate) fn conflicts(config: &Config) -> Vec<Conflict> {
     let mut found = Vec::new();
     certificate(config, &mut found);
     levels(config, &mut found);
+    shares(config, &mut found);
     reachable(config, &mut found);
     addresses_taken_twice(config, &mut found);
     found
@@ -69,6 +70,18 @@ fn levels(config: &Config, found: &mut Vec<Conflict>) {
         let message =
             format!("expected each to be longer than the one before, found {near}, {far}");
         found.push(Conflict { keys: KEYS, message });
+    }
+}
+
+/// Without a gap between them a node would come and go with every review.
+fn shares(config: &Config, found: &mut Vec<Conflict>) {
+    let rules = &config.overlay.rules;
+    if rules.abandon_percent >= rules.accept_percent {
+        let (low, high) = (rules.abandon_percent, rules.accept_percent);
+        found.push(Conflict {
+            keys: &["overlay.abandon_percent", "overlay.accept_percent"],
+            message: format!("expected less than accept_percent, which is {high}, found {low}"),
+        });
     }
 }
 

@@ -4,7 +4,10 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use crate::limits::{CONNECTIONS, DNS_ANSWERS, DNS_TTL, FRESHNESS, LEVEL_RTT, TIMEOUT};
+use crate::limits::{
+    A_MINUTE, CONNECTIONS, COPIES, DNS_ANSWERS, DNS_TTL, FRESHNESS, HOP_BITS, LEVEL_RTT, PERCENT,
+    REVIEW, TIMEOUT, VALUE_TTL, VALUES, VALUES_PER_KEY,
+};
 use crate::parse::{
     Mismatch, contact, count, disk, duration, each, ip_addr, log_filter, memory, network, one,
     optional, path, site_host, socket_addr,
@@ -165,6 +168,79 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         shape: Shape::List,
         set: |c, w| each(w, &mut c.overlay.levels, |t| duration(t, LEVEL_RTT)),
         text: |c| list(c.overlay.levels.iter().copied().map(format_duration)),
+    },
+    Key {
+        name: "overlay.values_per_key",
+        help: "Values of a key that make a node full, 1 to 8 (Coral's l). This and what follows \
+               are the constants of the index: the nodes of a network had better share them.",
+        shape: Shape::Number,
+        set: |c, w| one(w, &mut c.overlay.rules.values_per_key, |t| count(t, VALUES_PER_KEY)),
+        text: |c| c.overlay.rules.values_per_key.to_string(),
+    },
+    Key {
+        name: "overlay.beta",
+        help: "Gets of one key in a minute that do not yet make a node loaded, 1 to 120 (Coral).",
+        shape: Shape::Number,
+        set: |c, w| one(w, &mut c.overlay.rules.beta, |t| count(t, A_MINUTE)),
+        text: |c| c.overlay.rules.beta.to_string(),
+    },
+    Key {
+        name: "overlay.passes",
+        help: "Puts of one key that pass a node in a minute, 1 to 120. Coral let beta of them pass, \
+               which leads more than its bound to the root where ids are uneven.",
+        shape: Shape::Number,
+        set: |c, w| one(w, &mut c.overlay.rules.passes, |t| count(t, A_MINUTE)),
+        text: |c| c.overlay.rules.passes.to_string(),
+    },
+    Key {
+        name: "overlay.hop_bits",
+        help: "Bits of the distance that one hop towards a hot key takes off, 1 to 8 (Coral's b). \
+               More make ways shorter, and the load at the root (2^b - 1) / b times as large.",
+        shape: Shape::Number,
+        set: |c, w| one(w, &mut c.overlay.rules.hop_bits, |t| count(t, HOP_BITS)),
+        text: |c| c.overlay.rules.hop_bits.to_string(),
+    },
+    Key {
+        name: "overlay.copies",
+        help: "Nodes that store a put, 1 to 6: with one liar in five, five lose one key in three thousand.",
+        shape: Shape::Number,
+        set: |c, w| one(w, &mut c.overlay.rules.copies, |t| count(t, COPIES)),
+        text: |c| c.overlay.rules.copies.to_string(),
+    },
+    Key {
+        name: "overlay.max_values",
+        help: "Values stored here for the network, 1024 to 1048576, at some 400 octets each.",
+        shape: Shape::Number,
+        set: |c, w| one(w, &mut c.overlay.rules.max_values, |t| count(t, VALUES)),
+        text: |c| c.overlay.rules.max_values.to_string(),
+    },
+    Key {
+        name: "overlay.max_ttl",
+        help: "Longest time to live of a value, 1m to 1d: a wrong pointer must not live for days.",
+        shape: Shape::Text,
+        set: |c, w| one(w, &mut c.overlay.rules.max_ttl, |t| duration(t, VALUE_TTL)),
+        text: |c| quoted(format_duration(c.overlay.rules.max_ttl)),
+    },
+    Key {
+        name: "overlay.accept_percent",
+        help: "Share of a cluster's members that must be near for this node to join it (Coral).",
+        shape: Shape::Number,
+        set: |c, w| one(w, &mut c.overlay.rules.accept_percent, |t| count(t, PERCENT)),
+        text: |c| c.overlay.rules.accept_percent.to_string(),
+    },
+    Key {
+        name: "overlay.abandon_percent",
+        help: "Share up to which this node leaves its cluster (Coral); less than accept_percent.",
+        shape: Shape::Number,
+        set: |c, w| one(w, &mut c.overlay.rules.abandon_percent, |t| count(t, PERCENT)),
+        text: |c| c.overlay.rules.abandon_percent.to_string(),
+    },
+    Key {
+        name: "overlay.review_every",
+        help: "Between two reviews of the own clusters, 30s to 1d (Coral).",
+        shape: Shape::Text,
+        set: |c, w| one(w, &mut c.overlay.rules.review_every, |t| duration(t, REVIEW)),
+        text: |c| quoted(format_duration(c.overlay.rules.review_every)),
     },
     Key {
         name: "peer.listen",

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `section` | [`Config`] and its sections, with all defaults |
+//! | `rules` | [`Rules`], the constants of the index |
 //! | `value` | the types that TOML has no word for: sizes, times, names |
 //! | `key` | the one table of keys: name, help, how it is read and printed |
 //! | `parse` | from words to fields, with the range of each |
@@ -25,11 +26,14 @@ mod limits;
 mod load;
 mod parse;
 mod print;
+mod rules;
 mod section;
 mod suggest;
 mod value;
 
 pub use error::{Errors, Mistake, Place};
+pub use limits::{COPIES, VALUES_PER_KEY};
 pub use load::environment;
+pub use rules::Rules;
 pub use section::{Admin, Cache, Config, Dns, Http, Https, Origin, Overlay, Peer, Site};
 pub use value::{ByteSize, HostPort, InvalidValue, Suffix};

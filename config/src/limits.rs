@@ -22,6 +22,26 @@ pub(crate) const MIN_MEMORY: ByteSize = ByteSize(8 << 20);
 /// Eight segments of the smallest size: fewer leave no order among what is kept.
 pub(crate) const MIN_DISK: ByteSize = ByteSize(16 << 20);
 
+/// One value a key is no choice; eight with a few contacts fill a datagram.
+pub const VALUES_PER_KEY: (usize, usize) = (1, 8);
+/// A put waits for as many nodes at once.
+pub const COPIES: (usize, usize) = (1, 6);
+/// Zero would let nobody through; each request counted is a time that is kept for a minute.
+pub(crate) const A_MINUTE: (usize, usize) = (1, 120);
+/// Eight bits a hop are a greedy search already.
+pub(crate) const HOP_BITS: (usize, usize) = (1, 8);
+/// Fewer are no index; more take over 400 MB.
+pub(crate) const VALUES: (usize, usize) = (1_024, 1 << 20);
+/// Shorter than the renewals of what is being fetched, values would be lost; Coral's own pointers were
+/// gone within a day.
+pub(crate) const VALUE_TTL: (Duration, Duration) =
+    (Duration::from_secs(60), Duration::from_secs(24 * 3600));
+/// Shares in percent.
+pub(crate) const PERCENT: (u32, u32) = (1, 100);
+/// Sooner, round trips are not measured yet; later, clusters would not follow the day.
+pub(crate) const REVIEW: (Duration, Duration) =
+    (Duration::from_secs(30), Duration::from_secs(24 * 3600));
+
 /// Client connections: one address has no more ports, and descriptors end sooner.
 pub(crate) const CONNECTIONS: (usize, usize) = (1, 65_536);
 

@@ -1,7 +1,9 @@
 //! From words to the fields of the configuration.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -77,7 +79,10 @@ pub(crate) fn network(text: &str) -> Parsed<IpNet> {
     text.parse().map_err(|_| InvalidValue::new("a network such as \"10.0.0.0/8\" or \"fd00::/8\""))
 }
 
-pub(crate) fn count(text: &str, (least, most): (usize, usize)) -> Parsed<usize> {
+pub(crate) fn count<N>(text: &str, (least, most): (N, N)) -> Parsed<N>
+where
+    N: FromStr + PartialOrd + Display + Copy,
+{
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse()
         .ok()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::rules::Rules;
 use crate::value::{ByteSize, HostPort, Suffix};
 
 /// Everything a node is told. One value, made once, read by every part.
@@ -81,6 +82,8 @@ pub struct Overlay {
     pub seeds: Vec<HostPort>,
     /// Round-trip bounds of the clusters, nearest first; the global level is implied.
     pub levels: Vec<Duration>,
+    /// The constants of the index.
+    pub rules: Rules,
 }
 
 /// `[peer]`
@@ -189,6 +192,7 @@ impl Default for Overlay {
             seeds: Vec::new(),
             // Coral's thresholds (NSDI 2004, section 4): a metropolitan area, half a continent.
             levels: vec![Duration::from_millis(20), Duration::from_millis(60)],
+            rules: Rules::default(),
         }
     }
 }

@@ -118,6 +118,21 @@ fn mistakes_name_file_line_key_and_what_was_expected() {
         "dns.ttl = \"2h\"",
         &["coralline.toml:1: dns.ttl: expected a time from \"1s\" to \"1h\", found \"2h\""],
     );
+    for (key, range, found) in [
+        ("values_per_key", "a whole number from 1 to 8", "9"),
+        ("beta", "a whole number from 1 to 120", "0"),
+        ("passes", "a whole number from 1 to 120", "121"),
+        ("hop_bits", "a whole number from 1 to 8", "0"),
+        ("copies", "a whole number from 1 to 6", "7"),
+        ("max_values", "a whole number from 1024 to 1048576", "1023"),
+        ("max_ttl", "a time from \"1m\" to \"1d\"", "\"59s\""),
+        ("accept_percent", "a whole number from 1 to 100", "101"),
+        ("abandon_percent", "a whole number from 1 to 100", "-1"),
+        ("review_every", "a time from \"30s\" to \"1d\"", "\"29s\""),
+    ] {
+        let expect = format!("coralline.toml:2: overlay.{key}: expected {range}, found {found}");
+        check(&format!("[overlay]\n{key} = {found}\n"), &[&expect]);
+    }
     check("dns = 5", &["coralline.toml:1: dns: expected a section [dns], found 5"]);
     check("site = 5", &["coralline.toml:1: site: expected [[site]] sections, found 5"]);
 }
@@ -200,6 +215,11 @@ fn keys_that_do_not_go_together() {
     check(
         "overlay.levels = [\"1ms\", \"2ms\", \"3ms\", \"4ms\", \"5ms\"]",
         &["coralline.toml:1: overlay.levels: expected at most 4 levels, found 5"],
+    );
+    check(
+        "[overlay]\nabandon_percent = 80\n",
+        &["coralline.toml:2: overlay.abandon_percent: expected less than accept_percent, which \
+             is 80, found 80"],
     );
     check(
         "overlay.listen = \"0.0.0.0:7400\"",

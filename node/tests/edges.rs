@@ -11,11 +11,12 @@ use serde_json::Value;
 const EDGES: &[(&str, &[&str])] = &[
     ("coralline-config", &[]),
     ("coralline-disk", &[]),
+    ("coralline-receipt", &[]),
     ("coralline-overlay", &["coralline-config"]),
     ("coralline-dns", &["coralline-config", "coralline-overlay"]),
     ("coralline-proxy", &["coralline-config", "coralline-disk", "coralline-overlay"]),
     ("coralline", &["coralline-config", "coralline-dns", "coralline-overlay", "coralline-proxy"]),
-    ("coralline-sim", &["coralline-overlay"]),
+    ("coralline-sim", &["coralline-config", "coralline-overlay"]),
 ];
 
 fn cargo(args: &[&str]) -> String {

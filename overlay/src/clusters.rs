@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use coralline_config::Rules;
+
 use crate::level::Level;
-use crate::limits::{
-    ABANDON_PERCENT, ACCEPT_PERCENT, MATURE_AGE, MAX_CLAIMS, MAX_LEVELS, SAMPLES, TRUST_FACTOR,
-};
+use crate::limits::{MATURE_AGE, MAX_CLAIMS, MAX_LEVELS, SAMPLES, TRUST_FACTOR};
 use crate::time::Instant;
 
 /// The number of a cluster. Two of thousands may draw the same; round trips tell them apart.
@@ -37,6 +37,7 @@ pub(crate) type Rings = [Ring; MAX_LEVELS];
 #[derive(Debug)]
 pub(crate) struct Clusters {
     own: Vec<Own>,
+    rules: Rules,
     /// What members of other clusters say, by level; the one heard of longest ago first. Sizes are
     /// about the median of what they say.
     claims: Vec<(u8, Ring)>,
@@ -61,7 +62,12 @@ struct Tally {
 
 impl Clusters {
     /// A cluster of its own at each level; `bounds` are round trips, the nearest level first.
-    pub(crate) fn new(now: Instant, bounds: &[Duration], draw: impl FnMut() -> u32) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        bounds: &[Duration],
+        rules: Rules,
+        draw: impl FnMut() -> u32,
+    ) -> Self {
         let mut draw = draw;
         let own = bounds.iter().rev().take(MAX_LEVELS).map(|bound| Own {
             id: draw().max(1),
@@ -70,7 +76,7 @@ impl Clusters {
             bound: *bound,
             size: 1,
         });
-        Self { own: own.collect(), claims: Vec::new() }
+        Self { own: own.collect(), rules, claims: Vec::new() }
     }
 
     /// The nearest level.
@@ -137,8 +143,10 @@ impl Clusters {
             let best = self.best(at, &tallies);
             let here = tallies.get(&id).copied().unwrap_or_default();
             let next = match best {
-                Some(better) if here.is_lost() || self.is_better(now, at, better, here) => better.0,
-                _ if here.is_lost() => draw().max(1),
+                Some(better) if self.is_lost(here) || self.is_better(now, at, better, here) => {
+                    better.0
+                }
+                _ if self.is_lost(here) => draw().max(1),
                 _ => continue,
             };
             let age = self.claim(at, next).map_or(0, |ring| ring.age_s);
@@ -173,10 +181,15 @@ impl Clusters {
             let claimed = self.claim(at, *id).map_or(1, |ring| ring.size).max(1);
             let enough = tally.seen >= SAMPLES.min(claimed.into());
             let size = u32::from(claimed).min(tally.seen * TRUST_FACTOR).max(tally.seen);
-            (enough && tally.percent() >= ACCEPT_PERCENT)
+            (enough && tally.percent() >= self.rules.accept_percent)
                 .then(|| (*id, f64::from(size) * f64::from(tally.percent()) / 100.0))
         };
         others.filter_map(weigh).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
+    }
+
+    /// Whether most members are too far away.
+    fn is_lost(&self, here: Tally) -> bool {
+        here.seen > 0 && here.percent() <= self.rules.abandon_percent
     }
 
     /// Coral's rule against oscillation: the larger wins if it is so by far, else the lower number.
@@ -206,11 +219,6 @@ impl Tally {
     fn percent(self) -> u32 {
         (self.within * 100).checked_div(self.seen).unwrap_or(100)
     }
-
-    /// Whether most members are too far away.
-    fn is_lost(self) -> bool {
-        self.seen > 0 && self.percent() <= ABANDON_PERCENT
-    }
 }
 
 #[cfg(test)]
@@ -225,7 +233,7 @@ mod tests {
 
     /// One level of 60 ms, and the cluster 50.
     fn clusters() -> Clusters {
-        Clusters::new(at(0), &[60 * MS], || 50)
+        Clusters::new(at(0), &[60 * MS], Rules::default(), || 50)
     }
 
     fn known(members: &[(ClusterId, u32)]) -> Vec<(Memberships, Option<Duration>)> {

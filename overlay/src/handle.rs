@@ -68,6 +68,7 @@ pub enum IndexError {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) local: Contact,
+    pub(crate) max_ttl: Duration,
     pub(crate) clock: Clock,
     pub(crate) directory: ArcSwap<Directory>,
     pub(crate) stats: ArcSwap<(Stats, TransportStats)>,
@@ -100,6 +101,12 @@ impl Handle {
     #[must_use]
     pub fn local(&self) -> Contact {
         self.shared.local
+    }
+
+    /// Longest time to live of a pointer: what is put for longer lives for this.
+    #[must_use]
+    pub fn max_ttl(&self) -> Duration {
+        self.shared.max_ttl
     }
 
     /// The overlay's time, to compare with [`crate::Neighbour::verified`].
@@ -211,6 +218,7 @@ mod tests {
         let directory = Directory { local, neighbours: Vec::new(), joined: true };
         let shared = Shared {
             local,
+            max_ttl: Duration::from_secs(7_200),
             clock: Clock::new(),
             directory: ArcSwap::from_pointee(directory),
             stats: ArcSwap::from_pointee((Stats::default(), TransportStats::default())),

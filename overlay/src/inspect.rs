@@ -1,11 +1,13 @@
 //! Datagrams seen from outside the core: what one asks, and how a liar would change it. Feature
 //! `inspect`, for the simulator: the messages themselves stay private.
 
+use coralline_config::Rules;
+
 use std::time::Duration;
 
 use crate::contact::{Contact, Identity};
 use crate::id::Key;
-use crate::limits::{MAX_TTL, MAX_VALUES_PER_KEY};
+use crate::limits::MAX_VALUES_PER_KEY;
 use crate::pointer::{Pointer, State};
 use crate::wire::{Answer, Body, Message, Nodes, Refusal, Request, Value, Want};
 
@@ -99,7 +101,7 @@ pub fn told(plaintext: &[u8], lie: Lie, junk: &[Contact]) -> Option<Vec<u8>> {
         Lie::Empty => *nodes = Nodes::default(),
         Lie::Junk => {
             let junk = junk.iter().take(MAX_VALUES_PER_KEY);
-            nodes.values = junk.map(|holder| invented(*holder, MAX_TTL)).collect();
+            nodes.values = junk.map(|holder| invented(*holder, Rules::default().max_ttl)).collect();
         }
         // It is told of above, in every message.
         Lie::Size => {}

@@ -14,7 +14,7 @@
 //! | `calls`, `rtt` | requests in flight, and how long to wait for their answers |
 //! | `wire`, `octets` | the messages and their octets |
 //! | `address` | which addresses may be nodes, and what counts as one neighbourhood |
-//! | [`limits`] | every bound, with its reason |
+//! | [`limits`] | every bound, with its reason; what a network may choose is in [`Rules`] |
 //! | `inspect` | feature `inspect`: datagrams seen from outside, for the simulator |
 //! | `driver`, `transport`, `handle` | feature `driver`: UDP, Noise, the face to other crates |
 //!
@@ -43,7 +43,7 @@
 //!   alone; only after its word do the next nearest get copies. In a stable network two claims meet
 //!   at the same node, so one wins. While nodes are dying or datagrams are lost, two nodes may
 //!   decide, and an origin is asked twice.
-//! - **A put is kept by [`limits::COPIES`] nodes.** Coral kept one, so that each dead node took its
+//! - **A put is kept by [`Rules::copies`] nodes.** Coral kept one, so that each dead node took its
 //!   keys with it.
 //! - **Puts take the wide way, gets and claims the short one.** A put halves its distance with each
 //!   hop as in Coral and so meets the nodes that can stop it; it has the time. A get or a claim of a
@@ -134,6 +134,8 @@ mod time;
 #[cfg(feature = "driver")]
 mod transport;
 mod wire;
+
+pub use coralline_config::Rules;
 
 pub use contact::{Contact, Identity, Services};
 pub use directory::{Directory, Neighbour};

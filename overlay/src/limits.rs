@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use coralline_config::COPIES;
+
 /// Octets of plaintext in one datagram: 1,200 octets pass every path (RFC 8200 requires 1,280), and
 /// the Noise handshake with its framing takes less than 100 of them.
 pub const MAX_PLAINTEXT: usize = 1_100;
@@ -21,20 +23,13 @@ pub const MAX_LEVELS: usize = 4;
 /// Places in a bucket that members of a nearer cluster, and others as near, have in any case: their
 /// clusters' own routing tables.
 pub const LEVEL_BUCKET: usize = 16;
-/// Share of a cluster's members, in percent, that must be near for a node to join (Coral, NSDI 2004,
-/// section 5).
-pub const ACCEPT_PERCENT: u32 = 80;
-/// Share up to which a node leaves (Coral): between the two it stays.
-pub const ABANDON_PERCENT: u32 = 50;
 /// Members that a node must have measured before it joins, if there are as many.
 pub const SAMPLES: u32 = 3;
 /// A cluster counts for at most so many times the members that were met: liars are few there.
 pub const TRUST_FACTOR: u32 = 8;
 /// Clusters of others whose size and age are remembered.
 pub const MAX_CLAIMS: usize = 64;
-/// Between reviews of the own clusters (Coral); a node's first ones come sooner.
-pub const REVIEW_EVERY: Duration = Duration::from_secs(300);
-/// The first review, and later ones after half a node's age.
+/// The first review, and later ones after half a node's age, until they come as the rules have it.
 pub const MIN_REVIEW_WAIT: Duration = Duration::from_secs(20);
 /// Age from which a cluster is left only for one twice as large.
 pub const MATURE_AGE: Duration = Duration::from_secs(1_800);
@@ -51,17 +46,13 @@ pub const MEASURE_WITHIN: Duration = Duration::from_secs(15);
 pub const REPLACEMENTS: usize = 4;
 /// Contacts in an answer: a bucket of them.
 pub const MAX_CLOSER: usize = BUCKET;
-/// Values of a key (l of Coral, NSDI 2004, section 4): enough to choose among, few enough for a
-/// datagram.
-pub const MAX_VALUES_PER_KEY: usize = 4;
+/// Values of a key in one message, whatever the rules: with a few contacts they fill a datagram.
+pub const MAX_VALUES_PER_KEY: usize = coralline_config::VALUES_PER_KEY.1;
 
 /// Holders, and nodes that named them, that a repeated get passes by: four answers of junk. One liar
 /// in five gives that many in a row to one get in six hundred.
 pub const MAX_EXCEPT: usize = 4 * MAX_VALUES_PER_KEY;
 
-/// Bits of the distance that one hop of a halving search takes off (b of Coral, NSDI 2004, section
-/// 4.2): more would make ways shorter, and the load at the root (2^b - 1) / b times as large.
-pub const HOP_BITS: usize = 1;
 /// Requests of one lookup that wait for an answer in time (alpha, Kademlia, section 2.3).
 pub const ALPHA: usize = 3;
 /// Requests of one lookup under way, late ones included: a dead contact must not stop the others.
@@ -170,15 +161,6 @@ pub const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// Between such lookups in a node's first seconds; later a quarter of its age.
 pub const MIN_REFRESH_WAIT: Duration = Duration::from_secs(10);
 
-/// Longest time to live of a value (Coral, NSDI 2010): a wrong pointer must not live for days.
-pub const MAX_TTL: Duration = Duration::from_secs(2 * 3600);
-/// Requests for one key in a minute that do not yet make a node loaded (beta of Coral): as many puts
-/// pass it on their way to the key.
-pub const BETA_PER_MINUTE: usize = 12;
-/// Puts of one key that pass a node in a minute. Coral let beta of them pass, which holds the load
-/// at the root to beta * ceil(log2 n) if one node in each of log2 n places leads there; ids are not
-/// so even, and up to twice as many do.
-pub const PASSES_PER_MINUTE: usize = 5;
 /// Nodes that must say that they are loaded for a put to end before the key: with one liar in five,
 /// 1 % of those that meet one end there.
 pub const LOADED_WITNESSES: usize = 3;
@@ -200,14 +182,9 @@ pub const PROVISIONAL_TTL: Duration = Duration::from_secs(3);
 /// Such claims within [`PROVISIONAL_TTL`]; whoever sends more must first prove its address, which
 /// costs a round trip. A network that misses 100 pages a second at one root does not come here.
 pub const MAX_PROVISIONAL: usize = 256;
-/// Nodes that store a put: with one liar in five, who says that it stores and does not, one key in
-/// three thousand is nowhere; of three copies one key in 125 was.
-pub const COPIES: usize = 5;
-/// Values stored for the network: some 25 MB of a 512 MB machine.
-pub const MAX_VALUES: usize = 65_536;
-/// Values whose holders are in one neighbourhood: it cannot fill the index, however many identities
-/// it draws.
-pub const MAX_VALUES_PER_SOURCE: usize = MAX_VALUES / 4;
+/// Share of all values that holders of one neighbourhood may have, as a divisor: it cannot fill the
+/// index, however many identities it draws.
+pub const SOURCE_SHARE: usize = 4;
 /// Nodes that a withdrawal is sent to.
 pub const MAX_WITHDRAWALS: usize = BUCKET;
 
@@ -252,8 +229,9 @@ pub const MAX_SAVED: u64 = 64 << 10;
 pub const RECEIVE_BUFFER: usize = 1 << 20;
 
 const _: () = assert!(MAX_CALLS >= MAX_QUERIES * MAX_OUTSTANDING + MAX_UPKEEP_CALLS);
-const _: () = assert!(COPIES <= LOOKUP_WIDTH && LOOKUP_WIDTH <= BUCKET);
-const _: () = assert!(COPIES <= MAX_OUTSTANDING && MAX_WITHDRAWALS >= COPIES);
+const _: () = assert!(COPIES.1 <= LOOKUP_WIDTH && LOOKUP_WIDTH <= BUCKET);
+const _: () = assert!(COPIES.1 <= MAX_OUTSTANDING);
+const _: () = assert!(COPIES.1 <= MAX_WITHDRAWALS);
 const _: () = assert!(MAX_CANDIDATES >= 2 * MAX_CLOSER && MAX_STEPS <= MAX_CANDIDATES);
 const _: () = assert!(MAX_GREETINGS + MAX_NEIGHBOURS + JOIN_BATCH + MAX_SEEDS <= MAX_UPKEEP_CALLS);
 const _: () = assert!(PROVISIONAL_TTL.as_millis() > 2 * MAX_TIMEOUT.as_millis());

@@ -4,7 +4,7 @@
 //! It has two courses. Greedy, it asks the nearest known nodes for nearer ones, [`ALPHA`] at a time,
 //! until the nearest `width` have all answered: two steps among a thousand, but everybody who asks
 //! for one key meets at the same few nodes. Halving (Coral, NSDI 2004, section 4.1), it takes off
-//! [`HOP_BITS`] of the distance a step, one node at a time, so that a crowd comes in through ever
+//! a bit of the distance a step (`overlay.hop_bits`), one node at a time, so that a crowd comes in through ever
 //! more nodes the farther it is from the key, which answer for it or stop it; where no known node is
 //! nearer, it becomes greedy and looks around. One that is late no longer holds up the others; one
 //! that fails makes room for the next.
@@ -13,7 +13,7 @@ use crate::address::{Prefix, prefix};
 use crate::contact::Contact;
 use crate::id::{Distance, Id, Key, NodeId};
 use crate::limits::{
-    ALPHA, HOP_BITS, LOADED_WITNESSES, MAX_CANDIDATES, MAX_HOPS, MAX_OUTSTANDING, MAX_STEPS,
+    ALPHA, LOADED_WITNESSES, MAX_CANDIDATES, MAX_HOPS, MAX_OUTSTANDING, MAX_STEPS,
 };
 
 /// One search.
@@ -27,6 +27,8 @@ pub(crate) struct Lookup {
     steps: usize,
     stopped: bool,
     course: Course,
+    /// What a halving search takes off a step.
+    hop_bits: usize,
     /// Where a halving search stands.
     at: Distance,
     /// Where it stood before the last answer.
@@ -96,6 +98,7 @@ impl Lookup {
             steps,
             stopped,
             course,
+            hop_bits: 1,
             at,
             before: at,
             loaded: None,
@@ -108,6 +111,12 @@ impl Lookup {
     /// The same where a crowd was met before: the next loaded node is believed at once.
     pub(crate) const fn in_a_crowd(mut self) -> Self {
         self.witnesses = 1;
+        self
+    }
+
+    /// The same with hops of so many bits (b of Coral).
+    pub(crate) const fn of_bits(mut self, hop_bits: usize) -> Self {
+        self.hop_bits = hop_bits;
         self
     }
 
@@ -211,7 +220,7 @@ impl Lookup {
         if self.candidates.iter().any(|c| c.state == State::Waiting) {
             return Next::Wait;
         }
-        let half = Id(half(&loaded.before).0);
+        let half = Id(half(&loaded.before, self.hop_bits).0);
         let is_beside = |c: &Candidate| c.state == State::New && c.distance > loaded.farthest;
         let beside = (0..self.candidates.len())
             .filter(|at| is_beside(&self.candidates[*at]) && !self.is_shadowed(*at))
@@ -227,7 +236,7 @@ impl Lookup {
         if is(State::Waiting) > 0 {
             return Next::Wait;
         }
-        let (at, half) = (self.at, half(&self.at));
+        let (at, half) = (self.at, half(&self.at, self.hop_bits));
         let best = (0..self.candidates.len())
             .filter(|i| {
                 self.candidates[*i].state == State::New && self.candidates[*i].distance < at
@@ -395,17 +404,18 @@ impl Lookup {
     }
 }
 
-/// The point at which a halving search of `node` aims: its own id with the first [`HOP_BITS`] in
-/// which it differs from the key set right (Coral's splice).
-pub(crate) fn halfway(key: &Key, node: &NodeId) -> Id {
-    Id(key.distance(&Id(half(&node.distance(key)).0)).0)
+/// The point at which a halving search of `node` aims: its own id with the first `bits` in which it
+/// differs from the key set right (Coral's splice).
+pub(crate) fn halfway(key: &Key, node: &NodeId, bits: usize) -> Id {
+    Id(key.distance(&Id(half(&node.distance(key), bits).0)).0)
 }
 
-/// The distance without its first digit of [`HOP_BITS`] bits that is not zero.
-fn half(distance: &Distance) -> Distance {
+/// The distance without its first digit of so many bits that is not zero.
+fn half(distance: &Distance, bits: usize) -> Distance {
+    let bits = bits.max(1);
     let mut half = *distance;
-    let digit = distance.common_bits() / HOP_BITS * HOP_BITS;
-    for bit in digit..(digit + HOP_BITS).min(160) {
+    let digit = distance.common_bits() / bits * bits;
+    for bit in digit..(digit + bits).min(160) {
         half.0[bit / 8] &= !(0x80 >> (bit % 8));
     }
     half
@@ -512,7 +522,7 @@ mod tests {
         let ids = [4, 5, 7, 0, 2, 3, 13, 14].map(id);
         let (key, mut at, mut path) = (id(4), id(14), Vec::new());
         while at != key {
-            let aim = halfway(&key, &at);
+            let aim = halfway(&key, &at, 1);
             let nearer = ids.iter().filter(|i| i.distance(&key) < at.distance(&key));
             at = *nearer.min_by_key(|i| i.distance(&aim)).unwrap();
             path.push(at.0[0] >> 4);
@@ -527,7 +537,7 @@ mod tests {
         #[test]
         fn halving_never_turns_away_and_ends_at_the_nearest(n in 2_u16..400, key: [u8; 20]) {
             let (world, key) = (world(n), Id(key));
-            let start = table_of(&world, &own(), &halfway(&key, &own().id()));
+            let start = table_of(&world, &own(), &halfway(&key, &own().id(), 1));
             let mut lookup = Lookup::new(key, own().id(), 3, &start).halving();
             let mut at = own().id().distance(&key);
             while let Next::Ask(c) = lookup.next() {
@@ -535,7 +545,7 @@ mod tests {
                     prop_assert!(c.id().distance(&key) < at);
                     at = c.id().distance(&key);
                 }
-                let mut named = table_of(&world, &c, &halfway(&key, &c.id()));
+                let mut named = table_of(&world, &c, &halfway(&key, &c.id(), 1));
                 named.truncate(8);
                 named.extend(table_of(&world, &c, &key).into_iter().take(4));
                 lookup.on_answer(&c.id(), &named);

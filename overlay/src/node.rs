@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use coralline_config::Rules;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -22,7 +23,7 @@ use crate::directory::{Directory, Neighbour};
 use crate::except::Except;
 use crate::hot::Hot;
 use crate::id::{Key, NodeId};
-use crate::limits::{MAX_QUERIES, MAX_REMEMBERED, MAX_TTL, VERIFIED_WITHIN};
+use crate::limits::{MAX_QUERIES, MAX_REMEMBERED, VERIFIED_WITHIN};
 use crate::output::{Busy, Event, Output, QueryId, Transmit};
 use crate::pointer::Pointer;
 use crate::query::{Kind, Query};
@@ -47,6 +48,8 @@ pub struct Settings {
     /// Round-trip bounds of the clusters, nearest first: `config.overlay.levels`. The global level
     /// works without them.
     pub levels: Vec<Duration>,
+    /// The constants of the index: `config.overlay.rules`.
+    pub rules: Rules,
 }
 
 /// Who sent a datagram, as the transport has proved it.
@@ -67,6 +70,7 @@ pub struct Sender {
 pub struct Overlay {
     local: Contact,
     id: NodeId,
+    rules: Rules,
     rng: ChaCha8Rng,
     table: Table,
     clusters: Clusters,
@@ -120,21 +124,22 @@ impl Overlay {
     /// A core at `now`; equal settings, seeds and inputs give equal outputs.
     #[must_use]
     pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
-        let Settings { mut local, seeds, mut saved, levels } = settings;
+        let Settings { mut local, seeds, mut saved, levels, rules } = settings;
         local.addr = canonical(local.addr);
         saved.retain(|contact| admissible(contact, local.addr.ip()) && contact.id() != local.id());
         saved.truncate(MAX_REMEMBERED);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let clusters = Clusters::new(now, &levels, || rng.next_u32());
+        let clusters = Clusters::new(now, &levels, rules, || rng.next_u32());
         let (own, near) = (clusters.memberships(), clusters.nearest_bound());
         let table = Table::new(local.id(), own, near, ChaCha8Rng::seed_from_u64(rng.next_u64()));
         let mut overlay = Self {
             local,
             id: local.id(),
+            rules,
             rng,
             table,
             clusters,
-            store: Store::default(),
+            store: Store::new(rules),
             hot: Hot::default(),
             calls: Calls::default(),
             queries: BTreeMap::new(),
@@ -225,7 +230,7 @@ impl Overlay {
         self.admit(now, key, Kind::Get, except)
     }
 
-    /// Says that this node has `key`, for `ttl` (two hours at most). The holder is always this
+    /// Says that this node has `key`, for `ttl` ([`Rules::max_ttl`] at most). The holder is always this
     /// node, whatever `pointer` names.
     ///
     /// # Errors
@@ -238,7 +243,7 @@ impl Overlay {
         ttl: Duration,
     ) -> Result<QueryId, Busy> {
         let pointer = Pointer { holder: self.local, ..pointer };
-        self.admit(now, key, Kind::Put(pointer, ttl.min(MAX_TTL)), Except::default())
+        self.admit(now, key, Kind::Put(pointer, ttl.min(self.rules.max_ttl)), Except::default())
     }
 
     /// A put that is decided at the closest node: claimed when nobody else holds the key, else
@@ -254,7 +259,7 @@ impl Overlay {
         ttl: Duration,
     ) -> Result<QueryId, Busy> {
         let pointer = Pointer { holder: self.local, ..pointer };
-        self.admit(now, key, Kind::Claim(pointer, ttl.min(MAX_TTL)), Except::default())
+        self.admit(now, key, Kind::Claim(pointer, ttl.min(self.rules.max_ttl)), Except::default())
     }
 
     /// Takes back what this node has put for `key`: best effort, the time to live does the rest.

@@ -8,11 +8,13 @@ mod put;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use coralline_config::Rules;
+
 use crate::contact::Contact;
 use crate::except::Except;
 use crate::id::NodeId;
 use crate::level::Level;
-use crate::limits::{LEVEL_COPIES, MAX_VALUES_PER_KEY, MAX_WITHDRAWALS};
+use crate::limits::{LEVEL_COPIES, MAX_WITHDRAWALS};
 use crate::lookup::{Course, Lookup, Next};
 use crate::output::Outcome;
 use crate::pointer::Pointer;
@@ -52,6 +54,7 @@ pub(crate) struct Query {
     /// Copies made in nearer clusters.
     nearer_copies: usize,
     local: Contact,
+    rules: Rules,
     /// Pointers of this node itself, met on the way: given only if nobody else has any.
     own: Vec<Pointer>,
     /// What is no answer.
@@ -109,6 +112,7 @@ impl Query {
         level: Level,
         lookup: Lookup,
         deadline: Instant,
+        rules: Rules,
     ) -> Self {
         Self {
             kind,
@@ -122,6 +126,7 @@ impl Query {
             hops: 0,
             nearer_copies: 0,
             local,
+            rules,
             own: Vec::new(),
             except: Except::NONE,
             crowded: BTreeSet::new(),
@@ -267,7 +272,7 @@ impl Query {
             self.lookup.fall_back();
         }
         // Who says that it is full shows with what; else it is tried all the same.
-        let is_full = nodes.full && nodes.values.len() >= MAX_VALUES_PER_KEY;
+        let is_full = nodes.full && nodes.values.len() >= self.rules.values_per_key;
         self.met(from, nodes.values, hop);
         if is_storing && nodes.loaded && *from == self.local.id() {
             self.lookup.stop();
@@ -403,7 +408,7 @@ impl Query {
                 }
             }
             Answer::Held(values) => {
-                if values.len() >= MAX_VALUES_PER_KEY {
+                if values.len() >= self.rules.values_per_key {
                     self.closed.insert(*from);
                 }
                 self.met(from, values, 0);
@@ -427,7 +432,6 @@ mod tests {
     use super::*;
     use crate::contact::{Identity, Services};
     use crate::id::Key;
-    use crate::limits::COPIES;
     use crate::pointer::State;
 
     const TTL: Duration = Duration::from_secs(60);
@@ -452,7 +456,8 @@ mod tests {
 
     fn query(kind: Kind) -> Query {
         let start: Vec<_> = (2..=6).map(contact).collect();
-        Query::new(kind, contact(1), Level::GLOBAL, lookup(8, &start), Instant::default())
+        let at = Instant::default();
+        Query::new(kind, contact(1), Level::GLOBAL, lookup(8, &start), at, Rules::default())
     }
 
     /// Runs a query against answers; gives whom it asked and how it ended.
@@ -509,14 +514,16 @@ mod tests {
                 (false, false) => Answer::Stored,
             }
         });
-        assert_eq!(outcome, Outcome::Stored { copies: u8::try_from(COPIES).unwrap() });
-        assert_eq!(told, nearest[..=COPIES]);
+        let copies = Rules::default().copies;
+        assert_eq!(outcome, Outcome::Stored { copies: u8::try_from(copies).unwrap() });
+        assert_eq!(told, nearest[..=copies]);
     }
 
     #[test]
     fn a_put_stops_at_a_full_and_loaded_node_and_passes_it_by() {
         let (told, outcome) = run(query(Kind::Put(pointer(1), TTL)), |_, request| {
-            let values = vec![Value { pointer: pointer(9), ttl: TTL }; MAX_VALUES_PER_KEY];
+            let values =
+                vec![Value { pointer: pointer(9), ttl: TTL }; Rules::default().values_per_key];
             let nodes = Nodes { full: true, loaded: true, values, ..Nodes::default() };
             if is_find(request) { Answer::Nodes(nodes) } else { Answer::Stored }
         });
@@ -558,7 +565,7 @@ mod tests {
             if is_find(request) { empty() } else { Answer::Stored }
         });
         assert_eq!(outcome, Outcome::Claimed);
-        assert_eq!(told, nearest[..COPIES]);
+        assert_eq!(told, nearest[..Rules::default().copies]);
     }
 
     #[test]
@@ -573,7 +580,7 @@ mod tests {
         let mut copies = nearest[1..].to_vec();
         copies.retain(|contact| contact.identity != self::contact(1).identity);
         assert_eq!(told[0], root, "it was not sure of our address, so it is told again");
-        assert_eq!(told[1..], copies[..COPIES - 1], "these get copies");
+        assert_eq!(told[1..], copies[..Rules::default().copies - 1], "these get copies");
     }
 
     /// Two nodes grant; only the nearer one counts, whoever is heard first.

@@ -80,12 +80,14 @@ pub async fn start(
         seeds: seeds::resolve(&config.overlay.seeds).await,
         saved: saver.contacts().to_vec(),
         levels: config.overlay.levels.clone(),
+        rules: config.overlay.rules,
     };
     let clock = Clock::new();
     let overlay = Overlay::new(settings, u64::from_be_bytes(random()), clock.now());
     let transport = Transport::new(keys, random(), clock.now());
     let shared = Arc::new(Shared {
         local,
+        max_ttl: config.overlay.rules.max_ttl,
         clock,
         directory: ArcSwap::from_pointee(overlay.directory(clock.now())),
         stats: ArcSwap::from_pointee((overlay.stats(), transport.stats())),

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use coralline_config::Rules;
+
 use crate::address::prefix;
 use crate::contact::{Contact, Identity};
 use crate::id::Key;
-use crate::limits::{
-    BETA_PER_MINUTE, BRIEF_TTL, MAX_PROVISIONAL, MAX_TTL, MAX_VALUES, MAX_VALUES_PER_KEY,
-    MAX_VALUES_PER_SOURCE, PASSES_PER_MINUTE, PROVISIONAL_TTL,
-};
+use crate::limits::{BRIEF_TTL, MAX_PROVISIONAL, PROVISIONAL_TTL, SOURCE_SHARE};
 use crate::load::Load;
 use crate::pointer::Pointer;
 use crate::sources::{Source, Sources};
@@ -19,6 +18,7 @@ use crate::wire::{Refusal, Value};
 /// Pointers by key, each until its time to live ends.
 #[derive(Debug)]
 pub(crate) struct Store {
+    rules: Rules,
     shelves: BTreeMap<Key, Shelf>,
     expiries: BTreeSet<(Instant, Key, Identity)>,
     sources: Sources,
@@ -55,20 +55,19 @@ struct Kept {
     expires: Instant,
 }
 
-impl Default for Store {
-    fn default() -> Self {
+impl Store {
+    pub(crate) fn new(rules: Rules) -> Self {
         Self {
+            rules,
             shelves: BTreeMap::new(),
             expiries: BTreeSet::new(),
             sources: Sources::default(),
-            puts: Load::new(PASSES_PER_MINUTE),
-            gets: Load::new(BETA_PER_MINUTE),
+            puts: Load::new(rules.passes),
+            gets: Load::new(rules.beta),
             provisional: VecDeque::new(),
         }
     }
-}
 
-impl Store {
     /// What lives under `key`, the longest-lived first.
     pub(crate) fn values(&self, now: Instant, key: &Key) -> Vec<Value> {
         let Some(shelf) = self.shelves.get(key) else { return Vec::new() };
@@ -88,9 +87,10 @@ impl Store {
         ttl: Duration,
         is_own: bool,
     ) -> Room {
-        let ttl = ttl.min(MAX_TTL);
+        let ttl = ttl.min(self.rules.max_ttl);
         let shelf = self.shelves.get(key);
-        let full = shelf.is_some_and(|shelf| shelf.is_full(now, holder, ttl));
+        let full =
+            shelf.is_some_and(|shelf| shelf.is_full(now, holder, ttl, self.rules.values_per_key));
         let is_renewal = is_own && ttl <= BRIEF_TTL;
         let passes =
             if is_renewal { self.puts.would_pass(now, key) } else { self.puts.passes(now, key) };
@@ -102,7 +102,7 @@ impl Store {
         !self.gets.passes(now, key)
     }
 
-    /// Stores a pointer for at most [`MAX_TTL`], in place of the same holder's earlier one.
+    /// Stores a pointer for at most [`Rules::max_ttl`], in place of the same holder's earlier one.
     pub(crate) fn put(
         &mut self,
         now: Instant,
@@ -110,7 +110,7 @@ impl Store {
         pointer: Pointer,
         ttl: Duration,
     ) -> Result<(), Refusal> {
-        let (holder, ttl) = (pointer.holder.identity, ttl.min(MAX_TTL));
+        let (holder, ttl) = (pointer.holder.identity, ttl.min(self.rules.max_ttl));
         self.expire(now);
         let Some(shelf) = self.shelves.get_mut(&key) else {
             self.make_room(&pointer.holder)?;
@@ -122,10 +122,12 @@ impl Store {
             self.insert(now, key, pointer, ttl);
             return Ok(());
         }
-        if shelf.is_full(now, &holder, ttl) || shelf.has_neighbour(&pointer.holder) {
+        if shelf.is_full(now, &holder, ttl, self.rules.values_per_key)
+            || shelf.has_neighbour(&pointer.holder)
+        {
             return Err(Refusal::Full);
         }
-        if shelf.values.len() == MAX_VALUES_PER_KEY {
+        if shelf.values.len() >= self.rules.values_per_key {
             let first = shelf.values.iter().min_by_key(|kept| kept.expires);
             let first = first.expect("a shelf with all its values has one").pointer.holder.identity;
             self.remove(&key, &first);
@@ -219,10 +221,10 @@ impl Store {
     /// up the value that ends first, unless it is the holder's own, or no larger.
     fn make_room(&mut self, holder: &Contact) -> Result<(), Refusal> {
         let own = self.sources.count(&Source::of(holder));
-        if own >= MAX_VALUES_PER_SOURCE {
+        if own >= self.rules.max_values / SOURCE_SHARE {
             return Err(Refusal::Capacity);
         }
-        if self.len() < MAX_VALUES {
+        if self.len() < self.rules.max_values {
             return Ok(());
         }
         match self.sources.largest() {
@@ -249,9 +251,9 @@ impl Shelf {
     }
 
     /// Enough others, each of which will last at least half as long as the new one.
-    fn is_full(&self, now: Instant, holder: &Identity, ttl: Duration) -> bool {
+    fn is_full(&self, now: Instant, holder: &Identity, ttl: Duration, most: usize) -> bool {
         let lasting = |kept: &&Kept| !kept.is_by(holder) && kept.expires.since(now) >= ttl / 2;
-        self.alive(now).filter(lasting).count() >= MAX_VALUES_PER_KEY
+        self.alive(now).filter(lasting).count() >= most
     }
 
     fn has_neighbour(&self, holder: &Contact) -> bool {
@@ -318,7 +320,7 @@ mod tests {
 
     #[test]
     fn four_lasting_values_are_full() {
-        let mut store = Store::default();
+        let mut store = Store::new(Rules::default());
         for by in 1..=4 {
             assert_eq!(store.put(at(0), KEY, pointer(by), secs(3_600)), Ok(()));
         }
@@ -330,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_long_reference_displaces_the_shortest() {
-        let mut store = Store::default();
+        let mut store = Store::new(Rules::default());
         for by in 1..=4 {
             assert_eq!(store.put(at(0), KEY, pointer(by), secs(18 + u64::from(by))), Ok(()));
         }
@@ -340,7 +342,7 @@ mod tests {
 
     #[test]
     fn values_end_and_never_outlive_the_cap() {
-        let mut store = Store::default();
+        let mut store = Store::new(Rules::default());
         store.put(at(0), KEY, pointer(1), secs(20)).unwrap();
         store.put(at(0), KEY, pointer(2), secs(100_000)).unwrap();
         assert_eq!(store.values(at(20), &KEY).len(), 1);
@@ -353,15 +355,15 @@ mod tests {
 
     #[test]
     fn loaded_by_puts_even_where_nothing_is_stored() {
-        let mut store = Store::default();
+        let mut store = Store::new(Rules::default());
         let mut passes = |now| !store.room(now, &KEY, &Identity([9; 32]), secs(60), false).loaded;
-        assert_eq!((0..50).filter(|_| passes(at(0))).count(), PASSES_PER_MINUTE);
+        assert_eq!((0..50).filter(|_| passes(at(0))).count(), 5);
         assert_eq!((1..=60).filter(|second| passes(at(*second))).count(), 1, "a minute later");
     }
 
     #[test]
     fn a_claim_is_decided_once() {
-        let mut store = Store::default();
+        let mut store = Store::new(Rules::default());
         assert_eq!(store.claim(at(0), KEY, pointer(1), secs(20), true), Decision::Claimed);
         assert_eq!(
             store.claim(at(1), KEY, pointer(1), secs(20), true),
@@ -383,7 +385,7 @@ mod tests {
 
     #[test]
     fn one_value_of_a_public_neighbourhood() {
-        let mut store = Store::default();
+        let mut store = Store::new(Rules::default());
         assert_eq!(store.put(at(0), KEY, public([192, 0, 2, 1]), secs(60)), Ok(()));
         let refused = store.put(at(0), KEY, public([192, 0, 2, 2]), secs(60));
         assert_eq!(refused, Err(Refusal::Full));
@@ -392,7 +394,8 @@ mod tests {
 
     #[test]
     fn one_neighbourhood_cannot_fill_the_index_whatever_its_identities() {
-        let mut store = Store::default();
+        let mut store = Store::new(Rules::default());
+        let (most, each) = (65_536, 65_536 / SOURCE_SHARE);
         let key = |i: usize| Key::of_name(&i.to_be_bytes());
         let by = |net: u8, i: usize| {
             let mut pointer = public([192, 0, net, 1 + i.to_be_bytes()[7] % 200]);
@@ -400,17 +403,17 @@ mod tests {
             pointer
         };
         let fill = |store: &mut Store, net: u8, from: usize| {
-            let keys = from..from + MAX_VALUES_PER_SOURCE + 10;
+            let keys = from..from + each + 10;
             keys.filter(|i| store.put(at(0), key(*i), by(net, *i), secs(60)).is_ok()).count()
         };
-        assert_eq!(fill(&mut store, 1, 0), MAX_VALUES_PER_SOURCE);
+        assert_eq!(fill(&mut store, 1, 0), each);
         assert_eq!(store.put(at(0), KEY, pointer(2), secs(60)), Ok(()));
         for net in 2..=4 {
             fill(&mut store, net, usize::from(net) << 32);
         }
-        assert_eq!(store.len(), MAX_VALUES);
+        assert_eq!(store.len(), most);
         assert_eq!(store.put(at(0), key(usize::MAX), public([192, 0, 9, 9]), secs(60)), Ok(()));
-        assert_eq!(store.len(), MAX_VALUES, "one of the largest has made room");
+        assert_eq!(store.len(), most, "one of the largest has made room");
         let refused = store.put(at(0), key(usize::MAX), by(1, usize::MAX), secs(60));
         assert!(refused.is_err());
         assert_eq!(store.values(at(1), &KEY).len(), 1, "the small one is left alone");
@@ -422,7 +425,7 @@ mod tests {
         fn books_balance(
             ops in prop::collection::vec((1_u8..9, 0_u64..90, 0_u64..5, 0_u8..3), 0..200),
         ) {
-            let (mut store, mut now) = (Store::default(), 0);
+            let (mut store, mut now) = (Store::new(Rules::default()), 0);
             for (by, ttl, step, op) in ops {
                 now += step;
                 match op {

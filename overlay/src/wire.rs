@@ -313,9 +313,19 @@ fn put_ttl(out: &mut Vec<u8>, ttl: Duration) {
 }
 
 fn put_contacts(out: &mut Vec<u8>, contacts: &[Contact]) {
-    let contacts = &contacts[..contacts.len().min(MAX_CLOSER)];
-    out.push(u8::try_from(contacts.len()).expect("a bucket is small"));
-    contacts.iter().for_each(|contact| put_contact(out, contact));
+    let (count_at, mut count) = (out.len(), 0);
+    out.push(0);
+    for contact in contacts.iter().take(MAX_CLOSER) {
+        let before = out.len();
+        put_contact(out, contact);
+        // The values come first: they are what was asked for.
+        if out.len() > MAX_PLAINTEXT {
+            out.truncate(before);
+            break;
+        }
+        count += 1;
+    }
+    out[count_at] = count;
 }
 
 fn put_values(out: &mut Vec<u8>, values: &[Value]) {
@@ -553,6 +563,10 @@ mod tests {
         let body = Body::Answer(Answer::Nodes(nodes));
         let octets = Message { number: u64::MAX, sender: holder, rings, body }.encode();
         assert!(octets.len() <= MAX_PLAINTEXT, "{}", octets.len());
+        let read = Message::decode(&octets, holder.identity).unwrap();
+        let Body::Answer(Answer::Nodes(nodes)) = read.body else { panic!() };
+        assert_eq!(nodes.values.len(), MAX_VALUES_PER_KEY, "contacts make room for values");
+        assert!(!nodes.closer.is_empty(), "but some are named in any case");
     }
 
     #[test]
@@ -567,8 +581,8 @@ mod tests {
         let body = Body::Answer(Answer::Held(Vec::new()));
         let mut octets =
             Message { number: 1, sender: holder, rings: Rings::default(), body }.encode();
-        *octets.last_mut().unwrap() = 5;
-        octets.resize(octets.len() + 5 * 48, 0);
+        *octets.last_mut().unwrap() = 9;
+        octets.resize(octets.len() + 9 * 48, 0);
         assert!(Message::decode(&octets, holder.identity).is_err());
     }
 }

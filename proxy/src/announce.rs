@@ -131,7 +131,7 @@ impl Teller {
             Wish::Asking => Ok(()),
             Wish::Receiving(length) => self.put(State::Receiving, *length, RECEIVING_TTL).await,
             Wish::Whole(stored) if fresh(stored) >= MIN_ANNOUNCED_TTL => {
-                let ttl = fresh(stored).min(WHOLE_TTL);
+                let ttl = fresh(stored).min(WHOLE_TTL).min(self.index.max_ttl());
                 let put = self.put(State::Whole, Some(stored.body.len()), ttl).await;
                 put.inspect(|()| stored.announced(clock::now(), ttl))
             }

@@ -7,7 +7,7 @@ use coralline_overlay::Key;
 use http::header::{AGE, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::Proxy;
 use crate::admit::Asked;
@@ -100,7 +100,11 @@ impl Proxy {
                 if arriving.head.length != Some(0) {
                     landing.flight.begin(Begin::Stream(arriving.clone()));
                 }
+                let (flight, begin) = (landing.flight.clone(), Instant::now());
                 self.receive(landing, &job, arriving, upstream.body, announcement).await;
+                if let Some(holder) = upstream.holder {
+                    self.peers.sent(holder, flight.received(), begin.elapsed());
+                }
             }
             Err(reason) => {
                 // That one client showed credentials says nothing about the others.

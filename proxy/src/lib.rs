@@ -92,6 +92,7 @@ mod rewrite;
 mod scope;
 mod serve;
 mod setup;
+mod standing;
 mod store;
 mod target;
 mod tier;

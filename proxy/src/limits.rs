@@ -77,14 +77,27 @@ pub(crate) const PEER_BUDGET: Duration = Duration::from_secs(10);
 pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Peers that are asked for one object before the origin is.
 pub(crate) const MAX_PEER_TRIES: usize = 3;
+/// Peers that are being asked for the same thing at a time: a second one where the first is late.
+pub(crate) const MAX_PEERS_AT_ONCE: usize = 2;
+/// How long one peer is waited for before a second is asked as well: twice what most take who are far.
+pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(400);
+/// What an answer is expected to take of a peer of a nearer cluster that nobody has dealt with: a
+/// connection and a request within the usual levels.
+pub(crate) const USUAL_NEAR: Duration = Duration::from_millis(60);
+/// The same of one that is anywhere: two round trips of the planet's median.
+pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
 /// Longest TCP connection set-up to a peer: four times a round trip around the world.
 pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a peer that says it has all of it may take to its first byte.
 pub(crate) const PEER_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Peers whose speed and failures are remembered: some 100 octets each.
+pub(crate) const MAX_STANDINGS: u64 = 16_384;
+/// How long a peer that nobody deals with is remembered, and the longest that one is left alone.
+pub(crate) const STANDING_MEMORY: Duration = Duration::from_secs(1_800);
+/// A failure counts half after this time: a node that was restarted is used as before within minutes.
+pub(crate) const FORGIVEN_BY_HALF: Duration = Duration::from_secs(60);
 /// How long a peer that failed to connect or to answer is left alone.
 pub(crate) const PEER_PENALTY: Duration = Duration::from_secs(30);
-/// Failed peers remembered.
-pub(crate) const MAX_PENALTIES: u64 = 4096;
 /// Idle connections kept to one peer or origin.
 pub(crate) const MAX_IDLE_PER_HOST: usize = 16;
 /// How long such a connection is kept.

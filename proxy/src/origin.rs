@@ -235,7 +235,7 @@ impl Origin {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             remove_hop_by_hop(&mut head.headers);
         }
-        Ok(Upstream { head, body, times, source: Source::Origin })
+        Ok(Upstream { head, body, times, source: Source::Origin, holder: None })
     }
 
     fn leave_alone(&self, origin: String, failure: &Failure, before: Option<&Failing>) {

@@ -1,25 +1,28 @@
 //! Step 5: a peer that is said to have it. It answers from what it holds or is receiving, or not at all.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use coralline_overlay::{Contact, Level, Pointer, State};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use moka::sync::Cache;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
 use crate::limits::{
-    MAX_PEER_TRIES, MAX_PENALTIES, PEER_BUDGET, PEER_CONNECT_TIMEOUT, PEER_HEAD_TIMEOUT,
-    PEER_PENALTY,
+    HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_BUDGET, PEER_CONNECT_TIMEOUT,
+    PEER_HEAD_TIMEOUT, USUAL_FAR, USUAL_NEAR,
 };
 use crate::message::Source;
 use crate::metrics::PeerOutcomes;
 use crate::policy::Times;
+use crate::standing::{Dealing, Standings};
 use crate::target::Target;
 use crate::upstream::{NoBody, Upstream, client_builder};
 
@@ -29,8 +32,7 @@ pub(crate) const SCHEME: HeaderName = HeaderName::from_static("coralline-scheme"
 /// Asks peers.
 pub(crate) struct Peers {
     client: Client<HttpConnector, NoBody>,
-    /// Those that failed a moment ago.
-    penalties: Cache<SocketAddr, ()>,
+    standings: Standings,
     /// Where this node itself serves peers.
     local: SocketAddr,
     outcomes: PeerOutcomes,
@@ -43,17 +45,14 @@ impl Peers {
         connector.set_nodelay(true);
         Self {
             client: client_builder().build(connector),
-            penalties: Cache::builder()
-                .max_capacity(MAX_PENALTIES)
-                .time_to_live(PEER_PENALTY)
-                .build(),
+            standings: Standings::new(),
             local: content_addr(local),
             outcomes,
         }
     }
 
-    /// Asks the holders in turn, those that have all of it first, for an answer that is `good`. Nothing:
-    /// none of them has it.
+    /// Asks the holders for an answer that is `good`, the one first of which it is expected soonest. Another
+    /// is asked as well when one has nothing, or takes longer than usual. Nothing: none of them has it.
     pub(crate) async fn ask(
         &self,
         method: &Method,
@@ -63,37 +62,54 @@ impl Peers {
         level: Level,
         good: impl Fn(&Upstream) -> bool,
     ) -> Option<Upstream> {
-        let mut holders: Vec<_> =
-            holders.iter().filter(|pointer| self.may_be_asked(&pointer.holder)).collect();
-        holders.sort_by_key(|pointer| pointer.state != State::Whole);
+        let mut order = self.order(holders, level).into_iter();
         let deadline = Instant::now() + PEER_BUDGET;
-        for pointer in holders.into_iter().take(MAX_PEER_TRIES) {
-            let addr = content_addr(&pointer.holder);
-            let request = request(addr, method, target, headers)?;
-            match self.ask_one(request, pointer, level, deadline).await {
+        let mut asked = FuturesUnordered::new();
+        loop {
+            if let Some(pointer) = order.next() {
+                let request = request(content_addr(&pointer.holder), method, target, headers)?;
+                asked.push(self.ask_one(request, pointer, level, deadline));
+            }
+            let more = order.len() > 0 && asked.len() < MAX_PEERS_AT_ONCE;
+            let answered = tokio::select! {
+                answered = asked.next() => answered?,
+                () = sleep(HEDGE_AFTER), if more => continue,
+            };
+            let (addr, upstream) = answered;
+            match upstream {
                 Some(upstream) if good(&upstream) => {
                     self.outcomes.served.inc();
                     return Some(upstream);
                 }
                 Some(_) => {
                     self.outcomes.failed.inc();
-                    self.penalties.insert(addr, ());
+                    self.standings.learn(Instant::now(), addr, Dealing::Wrong);
                     tracing::info!(%addr, %target, "a peer answered what no cache may give");
                 }
                 None => {}
             }
         }
-        None
+    }
+
+    /// Whom to ask, in order: those that have all of it, then those that are soonest expected to answer.
+    fn order<'a>(&self, holders: &'a [Pointer], level: Level) -> Vec<&'a Pointer> {
+        let now = Instant::now();
+        let mut order: Vec<_> =
+            holders.iter().filter(|pointer| self.may_be_asked(now, &pointer.holder)).collect();
+        order.sort_by_cached_key(|pointer| {
+            let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
+            let cost = self.standings.cost(now, content_addr(&pointer.holder), usual);
+            (pointer.state != State::Whole, cost)
+        });
+        order.truncate(MAX_PEER_TRIES);
+        order
     }
 
     /// Pointers are hearsay: nobody's mail server is asked, nor a private network by a public node.
-    fn may_be_asked(&self, holder: &Contact) -> bool {
+    fn may_be_asked(&self, now: Instant, holder: &Contact) -> bool {
         let addr = content_addr(holder);
         let reachable = is_public(addr.ip()) || !is_public(self.local.ip());
-        addr.port() >= 1024
-            && reachable
-            && addr != self.local
-            && !self.penalties.contains_key(&addr)
+        addr.port() >= 1024 && reachable && addr != self.local && !self.standings.shuns(now, addr)
     }
 
     async fn ask_one(
@@ -102,23 +118,26 @@ impl Peers {
         pointer: &Pointer,
         level: Level,
         deadline: Instant,
-    ) -> Option<Upstream> {
-        let left = deadline.saturating_duration_since(Instant::now());
+    ) -> (SocketAddr, Option<Upstream>) {
+        let addr = content_addr(&pointer.holder);
+        let begin = Instant::now();
+        let left = deadline.saturating_duration_since(begin);
         let patience = match pointer.state {
             State::Whole => left.min(PEER_HEAD_TIMEOUT),
             // It may be waiting for the origin's first byte itself.
             State::Receiving => left,
         };
         let sent = clock::now();
+        let learn = |dealing| self.standings.learn(Instant::now(), addr, dealing);
         let response = match timeout(patience, self.client.request(request)).await {
             Ok(Ok(response)) => response,
             failed => {
                 self.outcomes.failed.inc();
                 // A peer that waits for a slow origin is not at fault.
                 if failed.is_ok() || pointer.state == State::Whole {
-                    self.penalties.insert(content_addr(&pointer.holder), ());
+                    learn(Dealing::Failed);
                 }
-                return None;
+                return (addr, None);
             }
         };
         let times = Times { request: sent, response: clock::now() };
@@ -127,9 +146,18 @@ impl Peers {
         // Without Cache-Status it is the peer's own word, a miss or an error, and not the object.
         if head.status.is_server_error() || !head.headers.contains_key(CACHE_STATUS) {
             self.outcomes.missed.inc();
-            return None;
+            return (addr, None);
         }
-        Some(Upstream { head, body, times, source: Source::Peer(level) })
+        let holder = (pointer.state == State::Whole).then_some(addr);
+        if holder.is_some() {
+            learn(Dealing::Answered(begin.elapsed()));
+        }
+        (addr, Some(Upstream { head, body, times, source: Source::Peer(level), holder }))
+    }
+
+    /// A holder has sent so many octets in this time.
+    pub(crate) fn sent(&self, holder: SocketAddr, octets: u64, time: Duration) {
+        self.standings.learn(Instant::now(), holder, Dealing::Sent(octets, time));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::response;
@@ -22,6 +23,8 @@ pub(crate) struct Upstream {
     pub(crate) body: Incoming,
     pub(crate) times: Times,
     pub(crate) source: Source,
+    /// The peer that sends it, if it had all of it and so sends as fast as it can.
+    pub(crate) holder: Option<SocketAddr>,
 }
 
 /// HTTP/1.1 with bounded heads and a bounded pool whose idle connections do end.

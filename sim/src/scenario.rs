@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use coralline_config::{Config, Rules};
 use serde::Deserialize;
 
 use crate::matrix::Matrix;
@@ -18,6 +19,9 @@ pub struct Scenario {
     pub about: String,
     /// The world before the workload.
     pub world: Setting,
+    /// Constants of the index that are not the defaults, as they stand in `[overlay]`.
+    #[serde(default, rename = "rules")]
+    pub changes: toml::Table,
     /// What is done and measured.
     pub workload: Workload,
     /// What goes wrong, from the start of the workload on.
@@ -77,10 +81,20 @@ impl Scenario {
     /// What is wrong with it, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
         let scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        scenario.rules()?;
         if scenario.world.nodes == 0 {
             return Err("world.nodes: a world has at least one node".into());
         }
         Ok(scenario)
+    }
+
+    /// The constants of the index, read as an operator's are.
+    fn rules(&self) -> Result<Rules, String> {
+        let word = |value: &toml::Value| value.as_str().map_or(value.to_string(), str::to_owned);
+        let set = |(key, value): (&String, _)| format!("overlay.{key}={}", word(value));
+        let sets: Vec<_> = self.changes.iter().map(set).chain(["state_dir=/".to_owned()]).collect();
+        let config = Config::load(None, [], &sets).map_err(|errors| errors.to_string())?;
+        Ok(config.overlay.rules)
     }
 
     /// Lets it happen; equal arguments give equal reports.
@@ -99,7 +113,8 @@ impl Scenario {
         let Setting { nodes, loss, join_every_ms, settle_s, .. } = self.world;
         let join_every = Duration::from_millis(join_every_ms);
         let levels = levels.iter().map(|ms| Duration::from_millis(*ms)).collect();
-        let plan = Plan { nodes, seed, loss, join_every, levels };
+        let rules = self.rules().expect("they were read before");
+        let plan = Plan { nodes, seed, loss, join_every, levels, rules };
         let mut world = World::on(plan, matrix.filter(|_| self.world.matrix).cloned());
         let joining = join_every * u32::try_from(nodes).unwrap_or(u32::MAX);
         world.run(joining + Duration::from_secs(settle_s));
@@ -128,9 +143,16 @@ mod tests {
         check(&format!("{world}0\n"), "at least one node");
         check(&format!("{world}5\nlose = 1\n"), "lose");
         check(&format!("{world}5\n[[trouble]]\ncause = \"rain\"\n"), "rain");
+        check(&format!("{world}5\n[rules]\nhop_bits = 9\n"), "from 1 to 8");
+        check(&format!("{world}5\n[rules]\nhop_bit = 1\n"), "overlay.hop_bits?");
         check("about = \"\"\n[world]\nnodes = 5\n[workload]\nkind = \"sleep\"\n", "sleep");
         let text = format!("{world}5\n[[trouble]]\nat_s = 3\ncause = \"loss\"\nshare = 0.1\n");
         let scenario = Scenario::parse(&text).unwrap();
+        assert_eq!(scenario.rules(), Ok(Rules::default()));
+        let text = format!("{text}[rules]\nmax_ttl = \"5m\"\nbeta = 3\n");
+        let rules = Scenario::parse(&text).unwrap().rules().unwrap();
+        let max_ttl = Duration::from_secs(300);
+        assert_eq!(rules, Rules { max_ttl, beta: 3, ..Rules::default() });
         let trouble = Trouble::Loss { share: 0.1 };
         assert_eq!(scenario.troubles, [Scheduled { at_s: 3, trouble }]);
     }

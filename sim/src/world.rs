@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use coralline_overlay::{
-    Busy, Contact, Except, Instant, Key, Outcome, Overlay, Pointer, QueryId, Settings, State,
+    Busy, Contact, Except, Instant, Key, Outcome, Overlay, Pointer, QueryId, Rules, Settings, State,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -38,12 +38,15 @@ pub struct Plan {
     pub join_every: Duration,
     /// Round-trip bounds of the clusters, nearest first; none for the global level alone.
     pub levels: Vec<Duration>,
+    /// The constants of the index.
+    pub rules: Rules,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         let join_every = Duration::from_millis(20);
-        Self { nodes: 100, seed: 1, loss: 0.0, join_every, levels: Vec::new() }
+        let (levels, rules) = (Vec::new(), Rules::default());
+        Self { nodes: 100, seed: 1, loss: 0.0, join_every, levels, rules }
     }
 }
 
@@ -74,6 +77,7 @@ pub struct World {
     wires: Wires,
     churn: Option<Churn>,
     levels: Vec<Duration>,
+    rules: Rules,
     nodes: Vec<Node>,
     queue: Queue<Happening>,
     trace: Trace,
@@ -127,7 +131,7 @@ impl World {
     /// The same on the hosts of a matrix, if one is given.
     #[must_use]
     pub fn on(plan: Plan, matrix: Option<Matrix>) -> Self {
-        let Plan { nodes: count, seed, loss, join_every, levels } = plan;
+        let Plan { nodes: count, seed, loss, join_every, levels, rules } = plan;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let geography = match matrix {
             None => Geography::new(count, &mut rng),
@@ -141,6 +145,7 @@ impl World {
             wires: Wires { loss, seed, ..Wires::default() },
             churn: None,
             levels,
+            rules,
             nodes,
             queue: Queue::default(),
             trace: Trace::default(),
@@ -287,7 +292,7 @@ impl World {
     }
 
     fn announce(&mut self, node: usize, key: Key, ttl: Duration) {
-        let until = self.now + ttl.min(coralline_overlay::limits::MAX_TTL);
+        let until = self.now + ttl.min(self.rules.max_ttl);
         self.ledger.announced(key, node, self.nodes[node].life, until);
     }
 
@@ -335,8 +340,8 @@ impl World {
         self.trace.note(self.now, at, b's', &[]);
         let node = &mut self.nodes[at];
         let saved = std::mem::take(&mut node.saved);
-        let levels = self.levels.clone();
-        let settings = Settings { local: node.contact, seeds, saved, levels };
+        let (levels, rules) = (self.levels.clone(), self.rules);
+        let settings = Settings { local: node.contact, seeds, saved, levels, rules };
         node.core = Some(Overlay::new(settings, seed, self.now));
         node.life += 1;
         node.peers.clear();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coralline_overlay::Outcome;
+use coralline_overlay::{Key, Outcome, Rules};
 use coralline_sim::{Plan, World, measure};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -169,4 +169,50 @@ fn the_halves_of_a_parted_network_meet_again() {
     world.run(240 * SECOND);
     let races = measure::races(&mut world, "a", 200, 3);
     assert!(races.share() >= 1.0, "{races}");
+}
+
+/// A world at rest under other constants.
+fn ruled(rules: Rules) -> World {
+    let join_every = Duration::from_millis(10);
+    let mut world = World::new(Plan { nodes: 200, seed: 5, join_every, rules, ..Plan::default() });
+    world.run(120 * SECOND);
+    world
+}
+
+#[test]
+fn the_constants_are_those_that_are_given() {
+    let shown = |rules: Rules| {
+        let (mut world, key) = (ruled(rules), Key::of_name(b"thing"));
+        for node in 0..20 {
+            world.put(node, key, 600 * SECOND).expect("one query at a time");
+            world.settle();
+        }
+        let count = |world: &mut World| {
+            let get = world.get(100, key).expect("one query at a time");
+            world.settle();
+            match world.finished(100, get).expect("it has ended").outcome {
+                Outcome::Found { pointers, .. } => pointers.len(),
+                other => panic!("a get ended with {other:?}"),
+            }
+        };
+        let now = count(&mut world);
+        world.run(90 * SECOND);
+        (now, count(&mut world))
+    };
+    // So that none of the puts meets a loaded node.
+    let rules = Rules { passes: 120, ..Rules::default() };
+    assert_eq!(shown(rules), (4, 4));
+    assert_eq!(shown(Rules { values_per_key: 8, ..rules }), (8, 8));
+    assert_eq!(shown(Rules { max_ttl: 60 * SECOND, ..rules }), (4, 0));
+    let asked = |hop_bits| {
+        let mut world = ruled(Rules { hop_bits, ..Rules::default() });
+        let total = |world: &World| {
+            (0..200).filter_map(|at| world.stats(at)).map(|stats| stats.puts_in).sum::<u64>()
+        };
+        let before = total(&world);
+        assert!(measure::puts(&mut world, "a", 200).share() >= 1.0);
+        total(&world) - before
+    };
+    let (one, four) = (asked(1), asked(4));
+    assert!(four < one * 9 / 10, "{four} requests by hops of four bits, {one} by one");
 }

@@ -5,6 +5,7 @@
 mod admin;
 mod browser;
 mod command;
+mod crowd;
 mod demo;
 mod harness;
 mod keep;

@@ -177,7 +177,8 @@ impl Overlay {
         let mut named = Vec::with_capacity(2 * BUCKET + 2);
         if course == Course::Halving {
             let own = self.id.distance(key);
-            named = self.table.closest(level, &halfway(key, &self.id), BUCKET + 1);
+            named =
+                self.table.closest(level, &halfway(key, &self.id, self.rules.hop_bits), BUCKET + 1);
             named.retain(|contact| contact.id().distance(key) < own);
         }
         let nearest = self.table.closest(level, key, BUCKET + 1).into_iter();

@@ -26,7 +26,7 @@ impl Overlay {
         let is_claim = matches!(kind, Kind::Claim(..));
         let from = if is_claim { Level::GLOBAL } else { self.clusters.nearest() };
         let (level, lookup) = self.search(now, key, &kind, from, LOOKUP_WIDTH);
-        let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME);
+        let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME, self.rules);
         query.pass_by(except);
         let mut members = self.members(&key);
         if is_claim {
@@ -55,7 +55,7 @@ impl Overlay {
     ) -> QueryId {
         let (level, mut lookup) = self.search(now, key, &kind, level, width);
         lookup.extend(more);
-        self.begin(now, Query::new(kind, self.local, level, lookup, now + QUERY_TIME))
+        self.begin(now, Query::new(kind, self.local, level, lookup, now + QUERY_TIME, self.rules))
     }
 
     fn begin(&mut self, now: Instant, query: Query) -> QueryId {
@@ -95,9 +95,13 @@ impl Overlay {
         // A put has time, and is what a crowd repeats; the others go straight while they may.
         let is_wide = matches!(kind, Kind::Put(..)) || self.hot.is_hot(now, &key);
         if is_wide {
-            from.extend(self.table.closest(level, &halfway(&key, &self.id), BUCKET));
+            from.extend(self.table.closest(
+                level,
+                &halfway(&key, &self.id, self.rules.hop_bits),
+                BUCKET,
+            ));
         }
-        let mut lookup = Lookup::new(key, self.id, width, &from);
+        let mut lookup = Lookup::new(key, self.id, width, &from).of_bits(self.rules.hop_bits);
         if self.hot.is_crowded(now, &key) {
             lookup = lookup.in_a_crowd();
         }

@@ -177,6 +177,8 @@ impl Overlay {
 
 #[cfg(test)]
 mod tests {
+    use coralline_config::Rules;
+
     use super::*;
     use crate::clusters::{Memberships, Rings};
     use crate::contact::{Identity, Services};
@@ -203,7 +205,8 @@ mod tests {
     /// A node that knows fifty others.
     fn core() -> Overlay {
         let (seeds, saved, levels) = (Vec::new(), Vec::new(), Vec::new());
-        let settings = Settings { local: contact(1), seeds, saved, levels };
+        let rules = Rules::default();
+        let settings = Settings { local: contact(1), seeds, saved, levels, rules };
         let mut core = Overlay::new(settings, 1, now());
         for at in 10..60 {
             core.table.heard(now(), contact(at), Memberships::default(), None);

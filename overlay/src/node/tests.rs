@@ -48,7 +48,8 @@ struct Bench {
 impl Bench {
     fn new(seeds: Vec<SocketAddr>, saved: Vec<Contact>) -> Self {
         let (local, now) = (contact([198, 51, 100, 1], 0), at(0));
-        let settings = Settings { local, seeds, saved, levels: Vec::new() };
+        let settings =
+            Settings { local, seeds, saved, levels: Vec::new(), rules: Rules::default() };
         let core = Overlay::new(settings, 1, now);
         let (sent, events) = (Vec::new(), Vec::new());
         let mut bench = Self { core, local, now, sent, events };

@@ -17,8 +17,8 @@ use crate::level::Level;
 use crate::limits::{
     BUCKET, EXPLORED, JOIN_BATCH, MAX_GREETINGS, MAX_JOIN_WAIT, MAX_RECALL_WAIT, MAX_REMEMBERED,
     MAX_SAMPLES, MAX_SEEDS, MIN_JOIN_BATCH, MIN_JOIN_WAIT, MIN_RECALL_WAIT, MIN_REFRESH_WAIT,
-    MIN_REVIEW_WAIT, PING_AGAIN_AFTER, PING_SLACK, REFRESH_EVERY, REFRESH_WIDTH, REVIEW_EVERY,
-    SAMPLE_EVERY, SETTLED_AFTER,
+    MIN_REVIEW_WAIT, PING_AGAIN_AFTER, PING_SLACK, REFRESH_EVERY, REFRESH_WIDTH, SAMPLE_EVERY,
+    SETTLED_AFTER,
 };
 use crate::lookup::Course;
 use crate::node::{Heard, Overlay};
@@ -342,8 +342,8 @@ impl Overlay {
 
     /// Reconsiders the clusters that this node is in, and looks at the one of its nearest contact.
     fn review(&mut self, now: Instant) {
-        let age = self.upkeep.met.map_or(REVIEW_EVERY, |met| now.since(met));
-        let wait = (age / 2).clamp(MIN_REVIEW_WAIT, REVIEW_EVERY);
+        let age = self.upkeep.met.map_or(self.rules.review_every, |met| now.since(met));
+        let wait = (age / 2).max(MIN_REVIEW_WAIT).min(self.rules.review_every);
         self.upkeep.review = Some(now + self.jittered(wait));
         let known: Vec<_> =
             self.table.entries().map(|entry| (entry.clusters, entry.rtt.min())).collect();

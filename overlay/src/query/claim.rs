@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::contact::Contact;
 use crate::id::NodeId;
-use crate::limits::COPIES;
 use crate::output::Outcome;
 use crate::pointer::Pointer;
 use crate::query::{Action, Query};
@@ -25,7 +24,7 @@ impl Query {
         self.outcome = Some(Outcome::Claimed);
         self.copies = 1;
         let next = self.lookup.hopeful().filter(|contact| contact.id() != *decider);
-        self.targets = Some(next.take(COPIES - 1).copied().collect());
+        self.targets = Some(next.take(self.rules.copies - 1).copied().collect());
     }
 
     /// One node decides: the nearest that can. Its word given, the next nearest get copies. Mostly
@@ -36,7 +35,7 @@ impl Query {
             return Action::Tell(to, self.store(pointer, ttl, true));
         }
         match &self.outcome {
-            Some(Outcome::Claimed) if self.copies < COPIES => {
+            Some(Outcome::Claimed) if self.copies < self.rules.copies => {
                 self.copies += 1;
                 match self.next_target() {
                     Some(to) => Action::Tell(to, self.store(pointer, ttl, false)),

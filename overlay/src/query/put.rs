@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use crate::level::Level;
-use crate::limits::COPIES;
 use crate::output::Outcome;
 use crate::pointer::Pointer;
 use crate::query::{Action, Query};
 
 impl Query {
-    /// Stores at the nearest [`COPIES`] that accept.
+    /// Stores at the nearest `copies` that accept.
     pub(super) fn next_of_put(&mut self, pointer: &Pointer, ttl: Duration) -> Action {
-        if self.copies + self.waiting.len() < self.enough(COPIES)
+        if self.copies + self.waiting.len() < self.enough(self.rules.copies)
             && let Some(to) = self.next_target()
         {
             self.waiting.insert(to.id());
