@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -16,9 +16,9 @@ use tokio::time::{Duration, timeout};
 
 use crate::activity::{Activity, Waiting};
 use crate::flight::Reader;
-use crate::message::{Stored, part};
+use crate::message::Stored;
 use crate::reason::{Failure, Reason};
-use crate::tier::read;
+use crate::slices::Sliced;
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 
@@ -68,21 +68,42 @@ impl ResponseBody {
         Self::new(Content::Text(text.into()))
     }
 
+    /// Octets of a body in memory.
     pub(crate) fn stored(stored: Arc<Stored>, at: u64, end: u64) -> Self {
-        if let (Some(object), None) = (stored.body.object(), stored.body.chunks()) {
-            let length = Some(end - at);
-            let pieces = stream::unfold((object.clone(), at), move |(object, at)| async move {
-                if at >= end {
-                    return None;
-                }
-                let (piece, object) = read(object, at).await;
-                let piece = piece.map(|piece| part(at, &piece, at, end));
-                let next = piece.as_ref().map_or(end, |piece| at + piece.len() as u64);
-                Some((piece.ok_or_else(lost), (object, next)))
-            });
-            return Self::new(Content::Pieces { pieces: Box::pin(pieces), left: length });
-        }
         Self::new(Content::Stored { stored, at, end })
+    }
+
+    /// So many octets of a body on disk, as far as it is there.
+    pub(crate) fn sliced(sliced: Sliced, length: u64) -> Self {
+        let pieces = stream::unfold(Some(sliced), |sliced| async move {
+            let mut sliced = sliced?;
+            let piece = sliced.next().await?;
+            let sliced = piece.is_ok().then_some(sliced);
+            Some((piece, sliced))
+        });
+        Self::new(Content::Pieces { pieces: Box::pin(pieces), left: Some(length) })
+    }
+
+    /// Waits for the first octets, while another response can still be given.
+    ///
+    /// # Errors
+    /// They do not come.
+    pub(crate) async fn begin(&mut self) -> Result<(), Failure> {
+        let content = match &mut self.content {
+            Content::Parts { parts, .. } => {
+                let first =
+                    parts.iter_mut().find(|part| matches!(part.content, Content::Pieces { .. }));
+                let Some(first) = first else { return Ok(()) };
+                &mut first.content
+            }
+            content => content,
+        };
+        let Content::Pieces { pieces, .. } = content else { return Ok(()) };
+        if let Some(first) = pieces.next().await.transpose()? {
+            let rest = std::mem::replace(pieces, Box::pin(stream::empty()));
+            *pieces = Box::pin(stream::once(async { Ok(first) }).chain(rest));
+        }
+        Ok(())
     }
 
     /// Several, one after the other; each knows its length.
@@ -117,14 +138,6 @@ impl ResponseBody {
     pub(crate) fn watched(self, counter: Option<IntCounter>, activity: Activity) -> Self {
         Self { counter, activity: Some(activity), ..self }
     }
-}
-
-/// It was evicted, or is damaged, since it was looked up.
-fn lost() -> Failure {
-    Failure::new(
-        Reason::ProxyInternalError,
-        "a part of the stored response is not on disk any more",
-    )
 }
 
 /// The next octets of an upstream body; trailers are left out. Nothing at its end.

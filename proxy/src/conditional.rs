@@ -117,7 +117,7 @@ fn weak(a: &[u8], b: &[u8]) -> bool {
 
 /// Ranges of octets. What is no valid set of them is ignored; so are more than are served, or such as
 /// overlap or go back, which only an attack asks for (RFC 9110, section 14.2).
-fn range_of(value: &HeaderValue, length: u64) -> Selected {
+pub(crate) fn range_of(value: &HeaderValue, length: u64) -> Selected {
     let Some((unit, set)) = value.to_str().ok().and_then(|text| text.split_once('=')) else {
         return Selected::Full;
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coralline_disk::Object;
 use coralline_overlay::Key;
-use http::header::{AGE, HeaderMap};
+use http::header::{AGE, HeaderMap, RANGE};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -26,6 +26,7 @@ use crate::policy::{
 use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
 use crate::scope::tags;
+use crate::slices::{Begun, First};
 use crate::store::Change;
 use crate::target::Target;
 use crate::tier::Stream;
@@ -41,6 +42,8 @@ pub(crate) struct Job {
     pub(crate) stale: Option<Arc<Stored>>,
     pub(crate) mode: Mode,
     pub(crate) rules: Rules,
+    /// Of a client that wants a range: the slices to begin with.
+    pub(crate) first: Option<First>,
     /// The index and peers may be asked: nobody insists on the origin. A site's responses stay on the
     /// node that is told of their changes.
     shared: bool,
@@ -57,6 +60,7 @@ impl Job {
             stale,
             mode: asked.mode,
             rules: asked.rules,
+            first: None,
             shared: asked.target.site.is_none() && !asked.told.no_cache,
             early: asked.early.clone(),
         }
@@ -68,32 +72,41 @@ impl Proxy {
     pub(crate) async fn fetch(
         self: Arc<Self>,
         landing: Landing,
-        job: Job,
+        mut job: Job,
         leader: oneshot::Sender<Upstream>,
     ) {
         let key = Key::of_name(job.uri.as_bytes());
-        let (announcement, located) = if job.shared {
+        let (announcement, mut located) = if job.shared {
             let (told, located) = Announcement::locate(&self.index, key, &self.closing).await;
             (Some(told), located)
         } else {
             (None, Located::Unknown)
         };
-        let upstream = match self.obtain(&landing.flight, &job, located).await {
-            Ok(upstream) => upstream,
-            Err(failure) => {
-                let stale = job.stale.as_ref().filter(|_| failure.reason.is_upstream());
-                let stand_in = stale.and_then(|stale| self.stand_in(stale));
-                return landing.begin_and_close(stand_in.unwrap_or(Begin::Failed(failure)));
+        let upstream = loop {
+            let upstream = match self.obtain(&landing.flight, &job, located).await {
+                Ok(upstream) => upstream,
+                Err(failure) => {
+                    let stale = job.stale.as_ref().filter(|_| failure.reason.is_upstream());
+                    let stand_in = stale.and_then(|stale| self.stand_in(stale));
+                    return landing.begin_and_close(stand_in.unwrap_or(Begin::Failed(failure)));
+                }
+            };
+            if let Some(begin) = self.answered_at_once(&landing, &job, &upstream) {
+                if let (Some(announcement), Begin::Stored(stored, Source::Origin, _)) =
+                    (announcement, &begin)
+                    && stored.body.is_whole()
+                {
+                    announcement.whole(stored.clone());
+                }
+                return landing.begin_and_close(begin);
+            }
+            let Some(first) = job.first.take() else { break upstream };
+            match self.begin_slices(&landing, &job, first, upstream).await {
+                Begun::Slices(begin) => return landing.begin_and_close(begin),
+                Begun::Other(upstream) => break *upstream,
+                Begun::Unfit => located = Located::Unknown,
             }
         };
-        if let Some(begin) = self.answered_at_once(&landing, &job, &upstream) {
-            if let (Some(announcement), Begin::Stored(stored, Source::Origin, _)) =
-                (announcement, &begin)
-            {
-                announcement.whole(stored.clone());
-            }
-            return landing.begin_and_close(begin);
-        }
         match self.arriving(&job, &upstream) {
             Ok(arriving) => {
                 // With nothing to read, its beginning is its end (see `Flight::readable`).
@@ -107,8 +120,10 @@ impl Proxy {
                 }
             }
             Err(reason) => {
-                // That one client showed credentials says nothing about the others.
-                if reason != NoStore::Authorization {
+                // That one client showed credentials says nothing about the others, nor that one wanted
+                // what lies beyond the end.
+                let beyond = upstream.head.status == StatusCode::RANGE_NOT_SATISFIABLE;
+                if reason != NoStore::Authorization && !beyond {
                     self.unshared.insert(job.uri.clone(), reason);
                 }
                 landing.begin_and_close(Begin::Pass(reason));
@@ -127,9 +142,13 @@ impl Proxy {
     ) -> Result<Upstream, Failure> {
         let mut headers = job.headers.clone();
         self.signature.sign(&mut headers, job.mode);
+        headers.extend(job.first.map(|first| (RANGE, first.field())));
         if let Located::Held(holders, level) = located {
             flight.set_stage(Stage::Peer);
-            let good = |upstream: &Upstream| self.arriving(job, upstream).is_ok();
+            let good = |upstream: &Upstream| {
+                let part = job.first.is_some() && self.is_good_part(job, upstream);
+                part || self.arriving(job, upstream).is_ok()
+            };
             let (get, target) = (&Method::GET, &job.target);
             let asked = self.peers.ask(get, target, &headers, &holders, level, good).await;
             if let Some(upstream) = asked {
@@ -228,8 +247,22 @@ impl Proxy {
         job: &Job,
         upstream: &Upstream,
     ) -> Result<Arc<Arriving>, NoStore> {
+        let arriving = self.described(job, upstream, upstream.head.status)?;
+        if arriving.head.length.is_some_and(|length| length > self.largest()) {
+            return Err(NoStore::TooLarge);
+        }
+        Ok(Arc::new(arriving))
+    }
+
+    /// The same for what is of this status, be it too large or not.
+    pub(crate) fn described(
+        &self,
+        job: &Job,
+        upstream: &Upstream,
+        status: StatusCode,
+    ) -> Result<Arriving, NoStore> {
         let Upstream { head, times, source, .. } = upstream;
-        let freshness = storable(&job.headers, head.status, &head.headers, *times, &job.rules)?;
+        let freshness = storable(&job.headers, status, &head.headers, *times, &job.rules)?;
         // A peer may still have what was purged here; the origin's word is the origin's.
         if matches!(source, Source::Peer(_)) {
             let verdict =
@@ -239,9 +272,6 @@ impl Proxy {
             }
         }
         let length = hyper::body::Body::size_hint(&upstream.body).exact();
-        if length.is_some_and(|length| length > self.largest()) {
-            return Err(NoStore::TooLarge);
-        }
         let mut names = vary(&head.headers).ok_or(NoStore::Vary)?;
         if names.is_empty() {
             names = self.store.selecting(&job.uri, times.response);
@@ -260,14 +290,14 @@ impl Proxy {
                 headers.append(CACHE_STATUS, member);
             });
         }
-        Ok(Arc::new(Arriving {
-            head: Head { status: head.status, headers, length },
+        Ok(Arriving {
+            head: Head { status, headers, length },
             variant,
             freshness: Freshness { lifetime, ..freshness },
             source: *source,
             withheld,
             via_peer,
-        }))
+        })
     }
 
     /// Step 7: to all readers at once, and to the store when it is whole.

@@ -27,6 +27,7 @@ use crate::limits::{
 use crate::message::{Chunks, Head, Source, Stored};
 use crate::policy::{Freshness, NoStore, Variant};
 use crate::reason::Failure;
+use crate::slices::Reading;
 
 pub(crate) use reader::Reader;
 
@@ -117,6 +118,8 @@ struct State {
     held: Reservation,
     /// Keeps what was stored in the account as long as somebody reads it here.
     stored: Option<Arc<Stored>>,
+    /// What it began in slices is read by those who wait for it.
+    reading: Option<Reading>,
     overflowed: bool,
     /// Where all of it is written, so that what is let go of here can be read there.
     disk: Option<Object>,
@@ -219,6 +222,7 @@ impl Flight {
                 end: None,
                 held: budget.reservation(),
                 stored: None,
+                reading: None,
                 overflowed: false,
                 disk: None,
                 readers: BTreeMap::new(),
@@ -325,6 +329,11 @@ impl Flight {
     /// All of it is being written there, or no longer.
     pub(crate) fn set_disk(&self, disk: Option<Object>) {
         self.state().disk = disk;
+    }
+
+    /// Those who wait for it will read this.
+    pub(crate) fn set_reading(&self, reading: Reading) {
+        self.state().reading = Some(reading);
     }
 
     /// Newcomers find all of it, here or on disk.

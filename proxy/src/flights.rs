@@ -112,11 +112,16 @@ impl Flights {
     }
 }
 
-/// How many flights have the same origin as `key`: those whose keys begin as it does.
-fn of_origin(table: &Table, key: &str) -> usize {
+/// The origin that a key begins with.
+pub(crate) fn origin_of(key: &str) -> &str {
     let host = key.find("//").map_or(0, |at| at + 2);
     let end = key[host..].find('/').map_or(key.len(), |at| host + at + 1);
-    let origin = &key[..end];
+    &key[..end]
+}
+
+/// How many flights have the same origin as `key`: those whose keys begin as it does.
+fn of_origin(table: &Table, key: &str) -> usize {
+    let origin = origin_of(key);
     table.range(Arc::from(origin)..).take_while(|(key, _)| key.starts_with(origin)).count()
 }
 

@@ -34,10 +34,10 @@ impl Proxy {
     pub(crate) fn in_memory(&self, asked: &Asked) -> (Arc<str>, Option<Arc<Stored>>) {
         let (key, found) = self.store.find(&asked.uri, &asked.headers);
         let Some(stored) = found else { return (key, None) };
-        if !stored.body.is_whole() {
+        if !stored.is_usable() {
             // A part of it has left the disk.
             self.store.update(&asked.uri, |other| {
-                if other.body.is_whole() { Change::Keep } else { Change::Remove }
+                if other.is_usable() { Change::Keep } else { Change::Remove }
             });
             return (key, None);
         }

@@ -14,6 +14,7 @@
 //!
 //! What no cache answers goes to the origin for one client alone: `pass`, with its content through `upload`;
 //! `tunnel` for connections that are upgraded; `interim` for what comes before a response.
+//! `slices` brings parts of large objects, and joins them.
 //! `serve` has the doors, `activity` closes those who only stand in them. `purging` forgets on demand, by names
 //! that `scope` reads; `record` is a response as it stands on disk; `setup` makes it all from the configuration.
 //!
@@ -54,7 +55,12 @@
 //!   to a minute: a restart is not an outage, and a dead origin is not asked by every visitor.
 //! - *A reload of a suffixed page validates it at most every five seconds*: request directives are advice
 //!   (RFC 9111, section 5.2.1), and a crowd that reloads must not reach the origin. A site heeds them all.
-//! - *A request for a range of something not held fetches the whole*; parts of others are not stored.
+//! - *A range of something not held fetches the slices that it touches*, if there is a disk to keep them and a
+//!   strong validator to join them by; else the whole. So does a range of all from the start, which is how
+//!   players begin: as a whole it is told to the network, and fetched once for all nodes. What is held in part
+//!   is not: others would come for what is not here.
+//! - *The slices of one response need not fit the disk together*: how long it is does not matter, what is
+//!   asked of it does.
 
 mod activity;
 mod admit;
@@ -92,6 +98,7 @@ mod rewrite;
 mod scope;
 mod serve;
 mod setup;
+mod slices;
 mod standing;
 mod store;
 mod target;
@@ -134,6 +141,7 @@ use crate::policy::NoStore;
 use crate::purge::Purges;
 use crate::purge_log::Log;
 use crate::setup::{origin_tls, own_addresses, user_agent};
+use crate::slices::Slices;
 use crate::store::Store;
 use crate::target::{Scheme, Site};
 use crate::tier::Tier;
@@ -177,6 +185,7 @@ pub struct Proxy {
     purge_log: Mutex<Option<Log>>,
     token: String,
     flights: Flights,
+    slices: Slices,
     /// URLs whose response was not for all, lately.
     unshared: moka::sync::Cache<Arc<str>, NoStore>,
     origin: Origin,
@@ -261,6 +270,11 @@ impl Proxy {
             purges,
             purge_log: Mutex::new(purge_log),
             token,
+            slices: Slices::new(
+                config.cache.memory.0,
+                budget.clone(),
+                metrics.slices_arriving.clone(),
+            ),
             flights: Flights::new(budget, metrics.flights.clone()),
             unshared: moka::sync::Cache::builder()
                 .max_capacity(MAX_UNSHARED)

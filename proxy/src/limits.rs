@@ -207,6 +207,36 @@ pub(crate) const DISK_READ: usize = 256 << 10;
 /// largest pieces that a connection reads at once.
 pub(crate) const DISK_WINDOW: u64 = 4 << 20;
 
+/// Slices that one request to an origin brings at most: enough that its round trip does not count, and little
+/// enough that a client who leaves has not cost much.
+pub(crate) const MAX_RUN: u32 = 16;
+/// How many slices ahead of a reader the next run is begun, with the one in which it stands: so that it does
+/// not wait for a round trip between two.
+pub(crate) const SLICES_AHEAD: u32 = 2;
+/// Slices that are arriving or waiting to be asked for, in all; a reader who needs one more fails.
+pub(crate) const MAX_SLICES: usize = 512 * MAX_RUN as usize;
+/// The same of one origin: one that drips does not take all of them.
+pub(crate) const MAX_SLICES_PER_ORIGIN: usize = MAX_SLICES / 4;
+/// Runs under way at once, each with a slice in memory; others wait for their turn.
+pub(crate) const MAX_RUNS: usize = 64;
+/// Share of `cache.memory` for the slices that are arriving.
+pub(crate) const SLICES_SHARE: u64 = 8;
+/// How long a run waits for its turn before it fails.
+pub(crate) const RUN_PATIENCE: Duration = Duration::from_secs(30);
+/// Octets of an arriving slice that a reader is given at a time, as a copy: what a slow client has not taken
+/// keeps no slice in memory.
+pub(crate) const SLICE_PIECE: usize = 64 << 10;
+/// How often a reader tries to get the same octets before it gives up: once more, after what others fetched
+/// for themselves has failed.
+pub(crate) const SLICE_TRIES: u32 = 2;
+/// How often a request is begun again because what was held of its resource turned out to have changed.
+pub(crate) const MAX_AGAIN: u32 = 2;
+/// Longest object of which a part is asked for that is fetched whole all the same, in slices: the rest is
+/// cheaper now than by another request.
+pub(crate) const SMALL_SLICED: u32 = 4;
+/// Versions remembered that are known to have changed: their readers need not find out one by one.
+pub(crate) const MAX_OUTDATED: u64 = 4096;
+
 /// Share of `cache.memory` for what is stored; the rest is for what is arriving.
 pub(crate) const STORED_SHARE: u64 = 2;
 /// What a stored object weighs beside its body and header fields: map entries, reference counts.

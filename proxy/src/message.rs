@@ -13,6 +13,7 @@ use http::header::{DATE, HeaderMap};
 
 use crate::admit::Asked;
 use crate::budget::{Budget, Reservation};
+use crate::conditional::strong_validator;
 use crate::limits::{ANNOUNCE_RETRY, ENTRY_OVERHEAD, PIECE_OVERHEAD};
 use crate::policy::{Freshness, Variant, date, groups};
 
@@ -51,7 +52,7 @@ pub(crate) struct Head {
     pub(crate) length: Option<u64>,
 }
 
-/// A whole response, in memory.
+/// A response that is kept. Of its body there may be only some slices.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) head: Head,
@@ -91,6 +92,16 @@ impl Stored {
     pub(crate) fn is_for(&self, asked: &Asked, source: Source) -> bool {
         let fresh = self.freshness.remaining(self.freshness.received).is_some();
         self.variant.suits(&asked.headers) && (fresh || source == Source::Local)
+    }
+
+    /// What lacks of it can be fetched, as it is certain that it is of the same octets.
+    pub(crate) fn may_be_completed(&self) -> bool {
+        self.head.status == StatusCode::OK && strong_validator(&self.head.headers).is_some()
+    }
+
+    /// It is there, or can be completed.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.may_be_completed() || self.body.is_whole()
     }
 
     /// The same octets under other fields.
@@ -134,7 +145,7 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// A whole body: in memory, on disk, or both.
+/// A body: in memory, on disk, or both. What is in memory is whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Body {
     chunks: Option<Chunks>,

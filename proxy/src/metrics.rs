@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) collapsed: IntCounter,
     pub(crate) origin_requests: IntCounter,
     pub(crate) resumed: IntCounter,
+    pub(crate) slices: IntCounter,
+    pub(crate) slices_arriving: IntGauge,
     pub(crate) peers: PeerOutcomes,
 }
 
@@ -99,6 +101,14 @@ impl Metrics {
             resumed: counter(
                 "coralline_resumed_transfers_total",
                 "Transfers that broke off and went on from where they stood.",
+            )?,
+            slices: counter(
+                "coralline_slices_total",
+                "Slices of large objects that came by themselves.",
+            )?,
+            slices_arriving: gauge(
+                "coralline_slices_arriving",
+                "Slices of large objects that are arriving, or are to be asked for.",
             )?,
             peers: PeerOutcomes {
                 served: peers.with_label_values(&["served"]),

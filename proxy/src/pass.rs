@@ -38,8 +38,11 @@ impl Proxy {
         leader: Option<oneshot::Receiver<Upstream>>,
         forward: Forward,
     ) -> Result<Answer, Failure> {
-        if let (Some(leader), false) = (leader, asked.selecting.contains_key(RANGE))
+        if let Some(leader) = leader
             && let Ok(upstream) = leader.await
+            // What came for a range may be of others than the client's, unless there is nothing there.
+            && (!asked.selecting.contains_key(RANGE)
+                || upstream.head.status == StatusCode::RANGE_NOT_SATISFIABLE)
         {
             let place = self.place()?;
             return Ok((upstream.source, self.respond_upstream(asked, upstream, forward, place)));

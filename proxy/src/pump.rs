@@ -48,7 +48,7 @@ impl Proxy {
                     let passed = bytes.len().min(usize::try_from(rest.skip).unwrap_or(usize::MAX));
                     rest.skip -= passed as u64;
                     let bytes = bytes.split_off(passed);
-                    rate.check(flight)?;
+                    rate.check(flight.received(), || flight.is_unread())?;
                     if let Some(disk) = stream.as_ref().filter(|_| !bytes.is_empty())
                         && (flight.received() > largest || !disk.push(bytes.clone()).await)
                     {
@@ -107,24 +107,29 @@ impl Proxy {
     }
 }
 
-/// Watches that a flight which nobody reads gets on: an origin that drips would hold it for ever.
-struct Rate {
+/// Watches that a transfer which nobody reads gets on: an origin that drips would hold it for ever.
+pub(crate) struct Rate {
     since: Instant,
     received: u64,
 }
 
 impl Rate {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { since: Instant::now(), received: 0 }
     }
 
-    fn check(&mut self, flight: &Flight) -> Result<(), Failure> {
+    /// To be told how much has come.
+    pub(crate) fn check(
+        &mut self,
+        received: u64,
+        is_unread: impl FnOnce() -> bool,
+    ) -> Result<(), Failure> {
         if self.since.elapsed() < RATE_PERIOD {
             return Ok(());
         }
-        let slow = flight.received() - self.received < MIN_PROGRESS;
-        *self = Self { since: Instant::now(), received: flight.received() };
-        if slow && flight.is_unread() {
+        let slow = received.saturating_sub(self.received) < MIN_PROGRESS;
+        *self = Self { since: Instant::now(), received };
+        if slow && is_unread() {
             return Err(unread("too slow, and nobody reads it any more"));
         }
         Ok(())

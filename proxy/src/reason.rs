@@ -134,12 +134,14 @@ pub(crate) struct Failure {
     pub status: StatusCode,
     /// One sentence; it may hold what the client or the origin sent and is escaped where it is shown.
     pub detail: Cow<'static, str>,
+    /// What was held has turned out to be outdated: whoever has had nothing of it may ask once more.
+    pub again: bool,
 }
 
 impl Failure {
     /// A failure with the reason's own status.
     pub(crate) fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, status: reason.status(), detail: detail.into() }
+        Self { reason, status: reason.status(), detail: detail.into(), again: false }
     }
 
     /// The same with another status.

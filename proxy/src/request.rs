@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::header::{HOST, RANGE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -28,12 +28,13 @@ use crate::fetch::Job;
 use crate::flight::{Begin, Flight};
 use crate::flights::Boarding;
 use crate::interim::{Early, Line};
-use crate::limits::INSIST_PATIENCE;
+use crate::limits::{INSIST_PATIENCE, MAX_AGAIN};
 use crate::message::{Source, Stored};
 use crate::page;
 use crate::policy::{Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
+use crate::slices::lacks;
 use crate::tunnel::wanted_protocol;
 use crate::upload::Upload;
 use crate::{Proxy, PurgeError};
@@ -106,21 +107,43 @@ impl Proxy {
         response
     }
 
-    /// Step 2 for a client, and on.
+    /// Steps 2 and on for a client, from the beginning again if what was held has changed meanwhile.
     async fn serve_client(
         self: &Arc<Self>,
         mut asked: Asked,
         line: Option<&Line>,
     ) -> Result<Answer, Failure> {
-        let (key, found) = self.held(&asked).await;
-        let usable = found.as_ref().map(|stored| self.reuse(&asked, stored));
-        if let (Some(stored), Some(reuse)) = (&found, usable.filter(|reuse| reuse.at_once())) {
-            if reuse == Reuse::WhileRevalidating {
-                self.revalidate(&asked, &key, stored);
-            } else if asked.target.site.is_none() && stored.due_for_announcement(clock::now()) {
-                announce_again(&self.index, stored.clone(), &self.closing);
+        for _ in 0..MAX_AGAIN {
+            match self.look_up(&mut asked, line).await {
+                Err(failure) if failure.again => {}
+                answer => return answer,
             }
-            return Ok(self.hit(&asked, stored));
+        }
+        self.look_up(&mut asked, line).await
+    }
+
+    /// Step 2 for a client, and on.
+    async fn look_up(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        line: Option<&Line>,
+    ) -> Result<Answer, Failure> {
+        let (key, found) = self.held(asked).await;
+        let usable = found.as_ref().map(|stored| self.reuse(asked, stored));
+        if let (Some(stored), Some(reuse)) = (&found, usable.filter(|reuse| reuse.at_once())) {
+            let lacks = lacks(asked, stored);
+            if !lacks || !asked.told.only_if_cached && !asked.told.no_store {
+                if reuse == Reuse::WhileRevalidating {
+                    self.revalidate(asked, &key, stored);
+                } else if asked.target.site.is_none()
+                    && !lacks
+                    && stored.due_for_announcement(clock::now())
+                    && stored.body.is_whole()
+                {
+                    announce_again(&self.index, stored.clone(), &self.closing);
+                }
+                return self.hit(asked, stored).await;
+            }
         }
         if asked.told.only_if_cached {
             let failure = Failure::new(Reason::ProxyInternalResponse, "not held, or not fresh");
@@ -128,11 +151,12 @@ impl Proxy {
         }
         let forward = match (usable, &found) {
             (Some(Reuse::ValidateFresh), _) => Forward::Request,
+            (Some(reuse), Some(_)) if reuse.at_once() => Forward::Partial,
             (_, Some(_)) => Forward::Stale,
             (_, None) if self.keeps(&asked.uri) => Forward::VaryMiss,
             (_, None) => Forward::UriMiss,
         };
-        asked.early = line.map(|line| self.early(line, &asked));
+        asked.early = line.map(|line| self.early(line, asked));
         let shared = !asked.told.no_store && !self.unshared.contains_key(&asked.uri);
         if asked.is_get() && shared {
             return self.fly(asked, key, found, forward).await;
@@ -142,17 +166,19 @@ impl Proxy {
             && !asked.told.no_cache
             && let Some(flight) = self.flights.find(&key)
             && let Begin::Stream(arriving) = flight.begun().await
-            && arriving.is_for(&asked)
+            && arriving.is_for(asked)
         {
             let status = joined(forward, arriving.source);
-            let response = self.respond_arriving(&asked, &arriving, &flight, status);
+            let response = self.respond_arriving(asked, &arriving, &flight, status);
             return Ok((arriving.source, response.expect("a HEAD response has no body to miss")));
         }
         // One may have landed between the two looks.
-        if let Some(stored) = self.landed(&asked) {
-            return Ok(self.hit(&asked, &stored));
+        if let Some(stored) = self.landed(asked)
+            && !(asked.told.no_store && lacks(asked, &stored))
+        {
+            return self.hit(asked, &stored).await;
         }
-        self.pass(&asked, if found.is_some() { forward } else { Forward::Bypass }).await
+        self.pass(asked, if found.is_some() { forward } else { Forward::Bypass }).await
     }
 
     /// What the origin may say to this client before its response.
@@ -175,7 +201,9 @@ impl Proxy {
         let Ok(place) = self.background.clone().try_acquire_owned() else { return };
         let landed = || self.landed(asked);
         if let Ok(Boarding::New(landing)) = self.flights.board(key, landed) {
-            let job = Job::of(asked, Some(stored.clone()));
+            let mut job = Job::of(asked, Some(stored.clone()));
+            // If it has changed, no more than this is needed now.
+            job.first = self.first_slices(asked.selecting.get(RANGE));
             let (proxy, (leader, _)) = (self.clone(), oneshot::channel());
             tokio::spawn(async move {
                 proxy.fetch(landing, job, leader).await;
@@ -193,27 +221,28 @@ impl Proxy {
     /// Step 3: join the flight, or lead it.
     async fn fly(
         self: &Arc<Self>,
-        asked: Asked,
+        asked: &Asked,
         key: Arc<str>,
         stale: Option<Arc<Stored>>,
         forward: Forward,
     ) -> Result<Answer, Failure> {
         let insists = forward == Forward::Request || asked.told.no_cache;
-        let (flight, leader) = match self.boarding(&asked, &key, insists).await {
-            Ok(None) => return self.pass(&asked, forward).await,
-            Ok(Some(Boarding::Stored(stored))) => return Ok(self.hit(&asked, &stored)),
+        let (flight, leader) = match self.boarding(asked, &key, insists).await {
+            Ok(None) => return self.pass(asked, forward).await,
+            Ok(Some(Boarding::Stored(stored))) => return self.hit(asked, &stored).await,
             Ok(Some(Boarding::Joined(flight))) => (flight, None),
             Ok(Some(Boarding::New(landing))) => {
                 let (sender, receiver) = oneshot::channel();
                 let flight = landing.flight.clone();
                 // Something to validate may have landed since.
                 let (_, found) = self.store.find(&asked.uri, &asked.headers);
-                let job = Job::of(&asked, found.or(stale));
+                let mut job = Job::of(asked, found.or(stale));
+                job.first = self.first_slices(asked.selecting.get(RANGE));
                 tokio::spawn(self.clone().fetch(landing, job, sender));
                 (flight, Some(receiver))
             }
             Err(failure) => match stale.and_then(|stale| self.stand_in(&stale)) {
-                Some(Begin::Stored(stored, ..)) => return Ok(self.hit(&asked, &stored)),
+                Some(Begin::Stored(stored, ..)) => return self.hit(asked, &stored).await,
                 _ => return Err(failure),
             },
         };
@@ -226,29 +255,29 @@ impl Proxy {
             source: Source::None,
         };
         match flight.begun().await {
-            Begin::Stream(arriving) if !collapsed || arriving.is_for(&asked) => {
+            Begin::Stream(arriving) if !collapsed || arriving.is_for(asked) => {
                 if collapsed {
                     self.metrics.collapsed.inc();
                 }
                 let source = arriving.source;
                 let status = CacheStatus { source, ..status };
-                match self.respond_arriving(&asked, &arriving, &flight, status) {
+                match self.respond_arriving(asked, &arriving, &flight, status) {
                     Some(response) => Ok((source, response)),
-                    None => self.pass(&asked, forward).await,
+                    None => self.pass(asked, forward).await,
                 }
             }
-            Begin::Stream(_) => self.pass(&asked, forward).await,
+            Begin::Stream(_) => self.pass(asked, forward).await,
             Begin::Stored(stored, source, answered)
-                if !collapsed || stored.is_for(&asked, source) =>
+                if !collapsed || stored.is_for(asked, source) =>
             {
-                let stored_now = source == Source::Origin;
+                let stored_now = source != Source::Local;
                 let status = CacheStatus { answered, stored: stored_now, source, ..status };
-                Ok((source, self.respond_stored(&asked, &stored, status)))
+                Ok((source, self.respond_stored(asked, &stored, status).await?))
             }
-            Begin::Stored(..) => self.pass(&asked, forward).await,
+            Begin::Stored(..) => self.pass(asked, forward).await,
             Begin::Pass(reason) => {
                 tracing::debug!(uri = %asked.uri, ?reason, "not stored");
-                self.passed(&asked, leader, forward).await
+                self.passed(asked, leader, forward).await
             }
             Begin::Failed(failure) => Err(failure),
         }
@@ -277,11 +306,13 @@ impl Proxy {
     }
 
     /// Step 2 for a peer, which is served from what is held or arriving, and from nothing else.
-    async fn serve_peer(&self, asked: &Asked) -> Result<Answer, Failure> {
+    async fn serve_peer(self: &Arc<Self>, asked: &Asked) -> Result<Answer, Failure> {
         let (key, found) = self.held(asked).await;
-        let fresh = |stored: &Arc<Stored>| stored.freshness.remaining(clock::now()).is_some();
+        let fresh = |stored: &Arc<Stored>| {
+            stored.freshness.remaining(clock::now()).is_some() && !lacks(asked, stored)
+        };
         if let Some(stored) = found.filter(fresh) {
-            return Ok(self.hit(asked, &stored));
+            return self.hit(asked, &stored).await;
         }
         let miss = || Failure::new(Reason::ProxyInternalResponse, "not held");
         let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
@@ -292,16 +323,23 @@ impl Proxy {
                 let response = self.respond_arriving(asked, &arriving, &flight, status);
                 Ok((source, response.ok_or_else(miss)?))
             }
-            Some(Begin::Stored(stored, ..)) if fresh(&stored) => Ok(self.hit(asked, &stored)),
+            Some(Begin::Stored(stored, ..)) if fresh(&stored) => self.hit(asked, &stored).await,
             _ => Err(miss()),
         }
     }
 
-    fn hit(&self, asked: &Asked, stored: &Arc<Stored>) -> Answer {
-        let source = Source::Local;
-        let status =
-            CacheStatus { forward: None, answered: None, stored: false, collapsed: false, source };
-        (source, self.respond_stored(asked, stored, status))
+    /// From what is held. What lacks of it comes from the origin, if that is to be asked.
+    async fn hit(self: &Arc<Self>, asked: &Asked, stored: &Arc<Stored>) -> Result<Answer, Failure> {
+        let lacks = lacks(asked, stored);
+        let source = if lacks { Source::Origin } else { Source::Local };
+        let status = CacheStatus {
+            forward: lacks.then_some(Forward::Partial),
+            answered: lacks.then_some(StatusCode::PARTIAL_CONTENT),
+            stored: lacks,
+            collapsed: false,
+            source,
+        };
+        Ok((source, self.respond_stored(asked, stored, status).await?))
     }
 }
 

@@ -25,6 +25,7 @@ use crate::policy::{Freshness, OWN_TARGET};
 use crate::reason::{Failure, Reason};
 use crate::rewrite::Naming;
 use crate::scope::TAG_FIELDS;
+use crate::slices::{Sliced, Wanted};
 use crate::target::Target;
 use crate::upstream::Upstream;
 
@@ -43,6 +44,8 @@ pub(crate) enum Forward {
     Method,
     /// The response to this URI is not for all.
     Bypass,
+    /// Some of what is asked for is held, and the rest is fetched.
+    Partial,
 }
 
 impl Forward {
@@ -54,6 +57,7 @@ impl Forward {
             Self::Request => "request",
             Self::Method => "method",
             Self::Bypass => "bypass",
+            Self::Partial => "partial",
         }
     }
 }
@@ -97,21 +101,32 @@ impl CacheStatus {
 }
 
 impl Proxy {
-    /// From the store.
-    pub(crate) fn respond_stored(
-        &self,
+    /// From the store, and for a client from the origin what lacks there.
+    ///
+    /// # Errors
+    /// The first octets lack, and do not come.
+    pub(crate) async fn respond_stored(
+        self: &Arc<Self>,
         asked: &Asked,
         stored: &Arc<Stored>,
         status: CacheStatus,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let fetching = asked.client.is_some() && !asked.told.only_if_cached;
+        let wanted = fetching.then(|| Arc::new(Wanted::of(asked)));
         let body = |parts: &[(u64, u64)]| {
             let part = |&(from, end): &(u64, u64)| {
-                ResponseBody::stored(stored.clone(), from, end.min(stored.body.len()))
+                let end = end.min(stored.body.len());
+                match Sliced::new(self, stored, wanted.clone(), (from, end)) {
+                    Some(sliced) => ResponseBody::sliced(sliced, end - from),
+                    None => ResponseBody::stored(stored.clone(), from, end),
+                }
             };
             Some(parts.iter().map(part).collect())
         };
         let response = self.compose(asked, &stored.head, &stored.freshness, &[], status, body);
-        response.expect("a stored body is there from the first octet")
+        let mut response = response.expect("there is a body, if it has to be fetched");
+        response.body_mut().begin().await?;
+        Ok(response)
     }
 
     /// From a flight; nothing if its beginning is gone already.

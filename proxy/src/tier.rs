@@ -8,6 +8,8 @@
 //! A variant stands under `URI line-feed generation line-feed what the request said`: no URI holds a line
 //! feed. The generation is in the record under the URI itself, so that removing that one removes them all.
 
+mod sliced;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -302,7 +304,7 @@ fn find(disk: &Disk, uri: &str, request: &HeaderMap) -> Option<Stored> {
         return None;
     }
     let body = if object.is_sliced() { Body::on_disk(object) } else { whole(object)?.into() };
-    response.stored(uri, body).filter(|stored| stored.body.is_whole())
+    response.stored(uri, body).filter(Stored::is_usable)
 }
 
 /// A small object in memory.

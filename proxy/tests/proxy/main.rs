@@ -15,6 +15,7 @@ mod purge;
 mod rules;
 mod serving;
 mod site;
+mod slices;
 mod smuggling;
 mod trouble;
 mod world;

@@ -1,0 +1,246 @@
+//! Large objects of which only some slices are held: what is asked for is fetched, and no more.
+//!
+//! A range of something that is not held begins an object on disk: its head, and the slices that the range
+//! touches. From then on whoever reads it, a range or all of it, reads slice by slice: from disk, from a run
+//! that is bringing the slice, or by beginning one. A *run* is one request to the origin for slices in a row, with
+//! If-Range, so that what it brings is of the same version or does not come at all. A slice that was evicted
+//! is fetched again like one that was never there.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `plan` | what to ask for, and what answers mean; no I/O |
+//! | here | the slices under way, each once |
+//! | `slice` | one of them |
+//! | `run` | brings them |
+//! | `read` | reads a body in slices |
+//! | `begin` | the first request, which learns what there is |
+//!
+//! What a run brings is of one version: that under which the disk keeps the head. When it has changed, all
+//! slices of the version end at once, and it is forgotten: who has had a part of it is cut, who has had
+//! nothing begins again.
+
+mod begin;
+mod plan;
+mod read;
+mod run;
+mod slice;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use coralline_disk::Object;
+use prometheus::IntGauge;
+use tokio::sync::Semaphore;
+
+use crate::budget::Budget;
+use crate::limits::{MAX_OUTDATED, MAX_RUNS, MAX_SLICES, MAX_SLICES_PER_ORIGIN, SLICES_SHARE};
+use crate::reason::{Failure, Reason};
+use crate::slices::plan::octets;
+use crate::slices::slice::{End, Slice};
+
+pub(crate) use begin::{Begun, Wanted};
+pub(crate) use plan::First;
+pub(crate) use read::{Sliced, lacks};
+
+/// The slices under way.
+pub(crate) struct Slices {
+    table: Arc<Mutex<Table>>,
+    budget: Budget,
+    /// A place for each run that is asking or receiving.
+    places: Arc<Semaphore>,
+    /// Versions that have changed at their origin.
+    outdated: moka::sync::Cache<u64, ()>,
+}
+
+#[derive(Debug)]
+struct Table {
+    /// By version and number.
+    slices: BTreeMap<(u64, u32), Arc<Slice>>,
+    /// How many of them each origin has.
+    origins: BTreeMap<Arc<str>, usize>,
+    /// How many read each version.
+    readers: BTreeMap<u64, usize>,
+    /// Always as many as there are slices.
+    count: IntGauge,
+}
+
+/// Where a slice is to be had.
+pub(crate) enum Place {
+    Disk,
+    Arriving(Arc<Slice>),
+    Nowhere,
+}
+
+impl Slices {
+    /// `memory` is that of the whole cache, in octets.
+    pub(crate) fn new(memory: u64, budget: Budget, count: IntGauge) -> Self {
+        let places = memory / SLICES_SHARE / u64::from(coralline_disk::limits::SLICE);
+        let places = usize::try_from(places).unwrap_or(usize::MAX).clamp(1, MAX_RUNS);
+        let (slices, origins, readers) = Default::default();
+        Self {
+            table: Arc::new(Mutex::new(Table { slices, origins, readers, count })),
+            budget,
+            places: Arc::new(Semaphore::new(places)),
+            outdated: moka::sync::Cache::builder().max_capacity(MAX_OUTDATED).build(),
+        }
+    }
+
+    /// Where this slice is. A slice is on disk before it is no longer arriving, so it is never overlooked.
+    pub(crate) fn find(&self, object: &Object, slice: u32) -> Place {
+        let arriving = lock(&self.table).slices.get(&(object.version(), slice)).cloned();
+        match arriving {
+            Some(slice) => Place::Arriving(slice),
+            None if object.has(octets(slice, object.length()).start) => Place::Disk,
+            None => Place::Nowhere,
+        }
+    }
+
+    /// The next run for one who stands in the first of these slices and wants all of them; nothing if none
+    /// is needed yet. The caller sees to it that it is flown.
+    ///
+    /// # Errors
+    /// There are as many slices under way as there may be, in all or of this origin.
+    pub(crate) fn board(
+        &self,
+        object: &Object,
+        wanted: Range<u32>,
+        origin: &Arc<str>,
+    ) -> Result<Option<Run>, Failure> {
+        let version = object.version();
+        let mut table = lock(&self.table);
+        let lacks = |slice| {
+            !table.slices.contains_key(&(version, slice))
+                && !object.has(octets(slice, object.length()).start)
+        };
+        let Some(run) = plan::next_run(wanted, lacks) else { return Ok(None) };
+        let of_origin = table.origins.get(origin).copied().unwrap_or(0) + run.len();
+        if table.slices.len() + run.len() > MAX_SLICES || of_origin > MAX_SLICES_PER_ORIGIN {
+            let detail = "this node fetches as many slices as it may; try again soon";
+            return Err(Failure::new(Reason::ConnectionLimitReached, detail));
+        }
+        let mut slices = VecDeque::new();
+        for number in run {
+            let octets = octets(number, object.length());
+            let length = usize::try_from(octets.end - octets.start).expect("a slice fits memory");
+            let slice = Arc::new(Slice::new(length, &self.budget));
+            table.slices.insert((version, number), slice.clone());
+            slices.push_back((octets, number, slice));
+        }
+        table.count.add(i64::try_from(slices.len()).unwrap_or(i64::MAX));
+        table.origins.insert(origin.clone(), of_origin);
+        let (table, origin) = (self.table.clone(), origin.clone());
+        Ok(Some(Run { table, version, origin, slices }))
+    }
+
+    /// One more reads this version, until what is returned is dropped.
+    pub(crate) fn reader(&self, version: u64) -> Reading {
+        *lock(&self.table).readers.entry(version).or_default() += 1;
+        Reading { table: self.table.clone(), version }
+    }
+
+    fn is_read(&self, version: u64) -> bool {
+        lock(&self.table).readers.contains_key(&version)
+    }
+
+    /// Whether this version is known to have changed.
+    pub(crate) fn is_outdated(&self, version: u64) -> bool {
+        self.outdated.contains_key(&version)
+    }
+
+    /// It has changed: whoever reads it is told.
+    fn outdate(&self, version: u64) {
+        self.outdated.insert(version, ());
+        let arriving: Vec<_> = lock(&self.table)
+            .slices
+            .range((version, 0)..=(version, u32::MAX))
+            .map(|(_, slice)| slice.clone())
+            .collect();
+        arriving.iter().for_each(|slice| slice.end(End::Failed(changed())));
+    }
+}
+
+/// Somebody reads a version.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    table: Arc<Mutex<Table>>,
+    version: u64,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let readers = &mut lock(&self.table).readers;
+        if let Some(count) = readers.get_mut(&self.version) {
+            *count -= 1;
+            if *count == 0 {
+                readers.remove(&self.version);
+            }
+        }
+    }
+}
+
+/// The duty to bring some slices in a row. Whoever holds it may panic or be aborted: nobody is left waiting.
+pub(crate) struct Run {
+    table: Arc<Mutex<Table>>,
+    version: u64,
+    origin: Arc<str>,
+    /// Those that are still to come, with the octets of each.
+    slices: VecDeque<(Range<u64>, u32, Arc<Slice>)>,
+}
+
+impl Run {
+    /// The first octet that has not come; nothing at the end.
+    fn at(&self) -> Option<u64> {
+        self.slices.front().map(|(octets, _, slice)| octets.start + slice.received() as u64)
+    }
+
+    /// The end of its last slice.
+    fn until(&self) -> u64 {
+        self.slices.back().map_or(0, |(octets, ..)| octets.end)
+    }
+
+    /// The first slice has ended.
+    fn ended(&mut self, end: End) {
+        if let Some((_, number, slice)) = self.slices.pop_front() {
+            slice.end(end);
+            self.leave(number, &slice);
+        }
+    }
+
+    /// None of the others will come.
+    fn fail(&mut self, failure: &Failure) {
+        while !self.slices.is_empty() {
+            self.ended(End::Failed(failure.clone()));
+        }
+    }
+
+    fn leave(&self, number: u32, slice: &Arc<Slice>) {
+        let mut table = lock(&self.table);
+        let key = (self.version, number);
+        if table.slices.get(&key).is_some_and(|other| Arc::ptr_eq(other, slice)) {
+            table.slices.remove(&key);
+            table.count.dec();
+            if let Some(count) = table.origins.get_mut(&self.origin) {
+                *count -= 1;
+                if *count == 0 {
+                    table.origins.remove(&self.origin);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.fail(&Failure::new(Reason::ProxyInternalError, "the fetch was given up"));
+    }
+}
+
+fn changed() -> Failure {
+    let detail = "what is asked for has changed at its origin";
+    Failure { again: true, ..Failure::new(Reason::HttpResponseIncomplete, detail) }
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().expect("no holder of this lock panics")
+}

@@ -1,0 +1,172 @@
+//! One slice while it arrives: one task brings it, any number of readers follow it.
+
+use std::sync::{Mutex, MutexGuard};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
+
+use crate::budget::{Budget, Reservation};
+use crate::limits::SLICE_PIECE;
+use crate::reason::Failure;
+
+/// How a slice ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is on disk.
+    OnDisk,
+    /// It is here, and the disk would not have it.
+    Here,
+    /// It did not come.
+    Failed(Failure),
+}
+
+/// A slice on its way.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    state: Mutex<State>,
+    /// Counts changes; readers wait for the next.
+    changed: watch::Sender<u64>,
+    length: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    octets: BytesMut,
+    held: Reservation,
+    end: Option<End>,
+}
+
+/// What a reader gets next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Octets(Bytes),
+    OnDisk,
+    Failed(Failure),
+}
+
+impl Slice {
+    pub(crate) fn new(length: usize, budget: &Budget) -> Self {
+        let (octets, held) = (BytesMut::new(), budget.reservation());
+        let state = Mutex::new(State { octets, held, end: None });
+        Self { state, changed: watch::Sender::new(0), length }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state());
+        self.changed.send_modify(|count| *count += 1);
+        result
+    }
+
+    /// Takes what belongs to it; the rest is of the next.
+    pub(crate) fn push(&self, mut octets: Bytes) -> Bytes {
+        self.change(|state| {
+            // As it is for all that arrives; how many there are at once is bounded.
+            if state.octets.capacity() == 0 {
+                state.octets.reserve(self.length);
+            }
+            let rest = octets.split_off(octets.len().min(self.length - state.octets.len()));
+            state.octets.extend_from_slice(&octets);
+            rest
+        })
+    }
+
+    pub(crate) fn received(&self) -> usize {
+        self.state().octets.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.received() == self.length
+    }
+
+    /// All of it, to be written: readers have to wait for the end of that only where they have read all.
+    pub(crate) fn whole(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.state().octets)
+    }
+
+    /// What is on disk needs no memory. What the disk would not have stays for its readers, if there is room.
+    pub(crate) fn end(&self, end: End) {
+        self.change(|state| {
+            let keep = end == End::Here && state.held.grow_to(self.length as u64);
+            if !keep {
+                state.octets = BytesMut::new();
+            }
+            state.end = Some(match end {
+                End::Here if !keep => End::Failed(lost()),
+                end => end,
+            });
+        });
+    }
+
+    /// Octets from `at`, counted from the start of the slice.
+    pub(crate) async fn next(&self, at: usize) -> Next {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if let Some(next) = self.look(at) {
+                return next;
+            }
+            changed.changed().await.expect("the sender lives in self");
+        }
+    }
+
+    fn look(&self, at: usize) -> Option<Next> {
+        let state = self.state();
+        match &state.end {
+            Some(End::OnDisk) => return Some(Next::OnDisk),
+            Some(End::Failed(failure)) => return Some(Next::Failed(failure.clone())),
+            Some(End::Here) | None => {}
+        }
+        // The last octet waits until all is kept, so that who has the whole and asks again finds it.
+        let kept = if state.end.is_some() { self.length } else { self.length - 1 };
+        let end = state.octets.len().min(kept).min(at + SLICE_PIECE);
+        (end > at).then(|| Next::Octets(Bytes::copy_from_slice(&state.octets[at..end])))
+    }
+}
+
+fn lost() -> Failure {
+    use crate::reason::Reason;
+    Failure::new(Reason::ProxyInternalError, "there is no room for what arrives, on disk or here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    #[tokio::test]
+    async fn readers_follow_and_the_last_octet_waits_for_the_end() {
+        let slice = Slice::new(6, &Budget::new(100));
+        assert!(slice.push(bytes("abc")).is_empty());
+        assert_eq!(slice.next(1).await, Next::Octets(bytes("bc")));
+        assert_eq!(slice.push(bytes("defgh")), bytes("gh"));
+        assert!(slice.is_full());
+        assert_eq!(slice.next(3).await, Next::Octets(bytes("de")));
+        assert_eq!(slice.look(5), None);
+        slice.end(End::Here);
+        assert_eq!(slice.next(5).await, Next::Octets(bytes("f")));
+    }
+
+    #[tokio::test]
+    async fn what_is_on_disk_takes_no_memory_and_what_has_no_room_is_lost() {
+        let budget = Budget::new(10);
+        let [disk, here, full] = [(); 3].map(|()| Slice::new(6, &budget));
+        for slice in [&disk, &here, &full] {
+            slice.push(bytes("abcdef"));
+        }
+        disk.end(End::OnDisk);
+        assert_eq!((disk.next(0).await, budget.used()), (Next::OnDisk, 0));
+        here.end(End::Here);
+        assert_eq!((here.next(0).await, budget.used()), (Next::Octets(bytes("abcdef")), 6));
+        full.end(End::Here);
+        assert!(matches!(full.next(0).await, Next::Failed(_)));
+        drop(here);
+        assert_eq!(budget.used(), 0);
+    }
+}
