@@ -130,10 +130,12 @@ impl World {
             let hard = draw.below(2) == 0;
             match draw.below(100) {
                 0..12 => _ = self.origin.replace(path),
-                12..20 if Self::is_site(path) => self.change(node, &[path.clone()], || {
-                    crate::harness::send(node.at(HTTP), "POST", path, &[("Host", SITE)], "x")
-                }),
-                12..20 => self.change(node, &[path.clone()], || {
+                12..20 if Self::is_site(path) => {
+                    self.change(node, std::slice::from_ref(path), || {
+                        crate::harness::send(node.at(HTTP), "POST", path, &[("Host", SITE)], "x")
+                    })
+                }
+                12..20 => self.change(node, std::slice::from_ref(path), || {
                     let url = format!("http://{}{path}", self.origin.host());
                     self.purge(node, &format!("{{\"urls\": [\"{url}\"], \"hard\": {hard}}}"))
                 }),
