@@ -9,12 +9,13 @@
 //! feed. The generation is in the record under the URI itself, so that removing that one removes them all.
 
 mod sliced;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -37,6 +38,7 @@ use crate::limits::{
 use crate::message::{Body, Chunks, Stored};
 use crate::policy::{Variant, said};
 use crate::record::Record;
+use crate::tier::worker::Worker;
 
 /// The disk, and those who work at it.
 #[derive(Clone)]
@@ -354,81 +356,8 @@ fn whole(mut object: Object) -> Option<Chunks> {
     Some(Chunks::new(pieces))
 }
 
-/// The thread that writes what has landed, and removes.
-struct Worker {
-    disk: Disk,
-    pending: Pending,
-    queued: Arc<AtomicU64>,
-    /// Removals that are done.
-    removed: u64,
-    lasting: Arc<AtomicU64>,
-}
-
-impl Worker {
-    fn work(mut self, queue: &Receiver<Job>) {
-        while let Ok(job) = queue.recv() {
-            match job {
-                Job::Keep(uri, stored) => {
-                    let kept = keep(&self.disk, &uri, &stored);
-                    // What the disk refuses it counts itself. What it has then is an older one.
-                    if matches!(kept, Err(refused) if refused != Refused::Replaced) {
-                        remove(&self.disk, &uri);
-                    }
-                    self.queued.fetch_sub(stored.weight(), Ordering::Relaxed);
-                    done(&self.pending, &uri);
-                }
-                Job::Remove(uri) => {
-                    remove(&self.disk, &uri);
-                    self.removed += 1;
-                    done(&self.pending, &uri);
-                }
-                Job::Told(told) => _ = told.send(()),
-                Job::Last(told) => {
-                    let behind = self.lasting.load(Ordering::SeqCst) < self.removed;
-                    if behind && self.disk.sync().is_ok() {
-                        self.lasting.store(self.removed, Ordering::SeqCst);
-                    }
-                    let _ = told.send(());
-                }
-            }
-        }
-    }
-}
-
-fn done(pending: &Pending, uri: &Arc<str>) {
-    let mut pending = lock(pending);
-    if let Some(count) = pending.get_mut(uri) {
-        *count -= 1;
-        if *count == 0 {
-            pending.remove(uri);
-        }
-    }
-}
-
 fn lock(pending: &Pending) -> MutexGuard<'_, BTreeMap<Arc<str>, usize>> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn remove(disk: &Disk, uri: &str) {
-    if let Err(error) = disk.remove(uri.as_bytes()) {
-        tracing::error!(%uri, %error, "removed, but it may be back after a restart");
-    }
-}
-
-fn keep(disk: &Disk, uri: &str, stored: &Stored) -> Result<(), Refused> {
-    let record = Record::response(stored).encode();
-    if let Some(object) = stored.body.object() {
-        return object.with_meta(&record).map(|_| ());
-    }
-    let chunks = stored.body.chunks().expect("a body is in memory or on disk");
-    let key = key(disk, uri, &stored.variant)?;
-    let mut writer = disk.begin(&key, &record, Some(chunks.len()))?;
-    let mut at = 0;
-    while let Some(piece) = chunks.piece(at, chunks.len()) {
-        at += piece.len() as u64;
-        writer.write(&piece)?;
-    }
-    writer.commit().map(|_| ())
 }
 
 /// The key for a variant, which the record under its URI is made to tell.

@@ -175,6 +175,8 @@ impl Origin {
 fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
     let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
     let mut stream = stream.try_clone().ok()?;
+    // Head and body are written one after the other: neither is to wait for an acknowledgement.
+    stream.set_nodelay(true).ok()?;
     loop {
         let first = lines.next()?.ok()?;
         let mut words = first.split(' ');
