@@ -14,5 +14,6 @@ mod names;
 mod network;
 mod nginx;
 mod observe;
+mod ranges;
 mod refuse;
 mod site;
