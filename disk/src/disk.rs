@@ -97,6 +97,7 @@ impl Disk {
             }),
             trouble: Mutex::new(Trouble::none()),
             ghosts: Mutex::new(Ghosts::new(GHOSTS)),
+            readers: Default::default(),
             shrink: AtomicBool::new(false),
         };
         let mut writing = shared.writing();

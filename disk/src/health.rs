@@ -41,11 +41,18 @@ pub(crate) struct Trouble {
     health: Health,
     until: Duration,
     pause: Duration,
+    /// Until then nobody is told that reading fails.
+    quiet: Duration,
 }
 
 impl Trouble {
     pub(crate) fn none() -> Self {
-        Self { health: Health::Good, until: Duration::ZERO, pause: FIRST_PAUSE }
+        Self {
+            health: Health::Good,
+            until: Duration::ZERO,
+            pause: FIRST_PAUSE,
+            quiet: Duration::ZERO,
+        }
     }
 
     /// Whether writing may be tried.
@@ -62,6 +69,15 @@ impl Trouble {
         self.until = now + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         true
+    }
+
+    /// Reading failed. Returns whether to say so: once for as long as the longest pause.
+    pub(crate) fn unreadable(&mut self, now: Duration) -> bool {
+        let tell = now >= self.quiet;
+        if tell {
+            self.quiet = now + LONGEST_PAUSE;
+        }
+        tell
     }
 
     /// Something was written, after the pause.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `disk` | [`Disk`], the face: open, get, begin, remove, stats |
 //! | `writer`, `fill` | writing an object or a slice; one record as it is written |
-//! | `object` | reading an object, a block at a time |
+//! | `object`, `readers` | reading an object, a block at a time; who reads which version |
 //! | `shared`, `evict` | the state and the steps that change it; making room |
 //! | `index` | where each record lies, in memory |
 //! | `layout`, `ghosts` | the segments, and which one goes next: S3-FIFO |
@@ -30,6 +30,8 @@
 //!   [`Disk::contains`], [`Object::has`] and [`Writer`] up to the first full block only touch memory.
 //! - A [`Writer`] takes a block of memory, whatever the length; a reader one block at a time.
 //! - Writing may always be [`Refused`]. Whoever is being served is then served without the disk.
+//! - Who reads a version goes on with it when it is replaced or removed: its octets stay as long as an
+//!   [`Object`] of it does, unless they are evicted.
 //! - Nothing is replaced before [`Writer::commit`]. A late commit replaces what is there: whether it is
 //!   outdated, as after a purge, is for the caller to know.
 //! - What leaves by eviction is told to the caller once. What leaves because it is damaged is not: the
@@ -90,6 +92,7 @@ mod layout;
 pub mod limits;
 mod line;
 mod object;
+mod readers;
 mod record;
 mod recover;
 mod shared;

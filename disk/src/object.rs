@@ -6,8 +6,9 @@ use crate::fill::Fill;
 use crate::index::{Entry, Place};
 use crate::limits::MAX_MOVES;
 use crate::line::Kind;
+use crate::readers::Reading;
 use crate::record::{Head, SUM, check_block, unframed};
-use crate::shared::{ReadFailure, Shared, files};
+use crate::shared::{ReadFailure, Shared, files, slices};
 use crate::storage::read_full;
 use crate::writer::{Permit, Refused, check_sizes, still_there, write_head};
 
@@ -30,6 +31,8 @@ pub struct Object {
     version: u64,
     length: u64,
     sliced: bool,
+    /// Keeps the slices of this version.
+    _reading: Option<Arc<Reading>>,
     current: Option<Current>,
     /// The first block of the current record, as it was read along with the head.
     ahead: Option<Vec<u8>>,
@@ -57,8 +60,11 @@ impl std::fmt::Debug for Object {
 impl Object {
     pub(crate) fn new(shared: &Arc<Shared>, head: &Head, length: u64, sliced: bool) -> Self {
         let (key, meta) = (Arc::from(&*head.key), Arc::from(&*head.meta));
-        let (shared, version, current, ahead) = (shared.clone(), head.version, None, None);
-        Self { shared, key, meta, version, length, sliced, current, ahead }
+        let (version, current, ahead) = (head.version, None, None);
+        let count = slices(length, shared.slice);
+        let reading = || Arc::new(Reading::new(shared, &key, version, count));
+        let (_reading, shared) = (sliced.then(reading), shared.clone());
+        Self { shared, key, meta, version, length, sliced, _reading, current, ahead }
     }
 
     /// The object under `key`.

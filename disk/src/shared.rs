@@ -15,6 +15,7 @@ use crate::index::{Entry, Index, Place};
 use crate::layout::Layout;
 use crate::limits::{MAX_UNDELETED, MAX_WRITERS, READ_AHEAD};
 use crate::line::{Kind, LINE, Line, Queue};
+use crate::readers::Readers;
 use crate::record::{FIXED, Head};
 use crate::stats::{Count, Counts};
 use crate::storage::{File, Part, Storage, read_full, write_full};
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) writing: Mutex<Writing>,
     pub(crate) trouble: Mutex<Trouble>,
     pub(crate) ghosts: Mutex<Ghosts>,
+    pub(crate) readers: Readers,
     /// As they were when nobody was writing.
     pub(crate) sizes: Mutex<Sizes>,
     /// The disk was found full: less is to be used.
@@ -302,7 +304,9 @@ impl Shared {
             ReadFailure::Damaged => self.counts.damaged.add(1),
             ReadFailure::Io(error) => {
                 self.counts.read_errors.add(1);
-                tracing::debug!("disk cache: reading failed: {error}");
+                if self.trouble().unreadable(self.storage.now()) {
+                    tracing::warn!("disk cache: reading fails: {error}; it is fetched again");
+                }
             }
         }
         let mut writing = self.writing();
@@ -334,9 +338,12 @@ impl Shared {
         self.delete(writing, segment)
     }
 
-    /// Drops the slices of a version that is gone: nobody can ask for them any more. No mark is needed,
-    /// since no version comes twice.
+    /// Drops the slices of a version that is gone, unless somebody still reads it: who goes last will do it.
+    /// No mark is needed, since no version comes twice.
     pub(crate) fn drop_slices(&self, key: &[u8], version: u64, slices: u32) {
+        if !self.readers.replace(version) {
+            return;
+        }
         for n in 0..slices {
             // Readers get their turn in between.
             self.index().remove(self.seed.slice_id(key, version, n), None);

@@ -609,16 +609,45 @@ fn what_can_be_neither_marked_nor_deleted_is_not_replaced() {
 }
 
 #[test]
-fn an_object_that_was_replaced_is_missing_and_not_damaged() {
+fn a_small_object_that_was_replaced_is_missing_and_not_damaged() {
     let disk = Faulty::default().disk(AMPLE);
-    for length in [10, 200] {
-        let mut old = put(&disk, b"k", b"", &body(1, length)).unwrap();
+    let mut old = put(&disk, b"k", b"", &body(1, 10)).unwrap();
+    put(&disk, b"k", b"", &body(2, 10)).unwrap();
+    assert_eq!(old.read(0).unwrap_err().start, 0);
+    assert_eq!(read(&disk, b"k").unwrap().1, body(2, 10));
+    assert_eq!(disk.stats().damaged, 0);
+}
+
+#[test]
+fn who_reads_a_version_goes_on_with_it_and_the_last_leaves_nothing() {
+    let disk = Faulty::default().disk(AMPLE);
+    let gone: [&dyn Fn() -> usize; 3] = [
+        &|| {
+            put(&disk, b"k", b"", &body(2, 10)).unwrap();
+            1
+        },
+        &|| {
+            put(&disk, b"k", b"", &body(2, 200)).unwrap();
+            5
+        },
+        &|| {
+            disk.remove(b"k").unwrap();
+            0
+        },
+    ];
+    for gone in gone {
+        let written = put(&disk, b"k", b"", &body(1, 200)).unwrap();
         let mut reading = disk.get(b"k").unwrap();
-        assert_eq!(reading.read(0).unwrap(), body(1, length)[..length.min(16)]);
-        put(&disk, b"k", b"", &body(2, length)).unwrap();
-        assert_eq!(old.read(0).unwrap_err().start, 0);
-        assert_eq!(read(&disk, b"k").unwrap().1, body(2, length));
-        assert_eq!(disk.stats().damaged, 0);
+        let mut other = reading.clone();
+        assert_eq!(reading.read(0).unwrap(), body(1, 200)[..16]);
+        drop(written);
+        let left = gone();
+        assert_eq!(read_from(&mut reading, 16).unwrap(), body(1, 200)[16..]);
+        drop(reading);
+        assert_eq!(read_from(&mut other, 0).unwrap(), body(1, 200));
+        drop(other);
+        assert_eq!(disk.stats().records, left as u64);
+        disk.remove(b"k").unwrap();
     }
 }
 

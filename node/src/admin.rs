@@ -134,10 +134,13 @@ async fn purge(request: Request<Incoming>, view: &View) -> Response<Full<Bytes>>
         Ok(wanted) => wanted,
         Err(error) => return reply(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
     };
-    match view.proxy().purge(&wanted) {
+    match view.proxy().purge(&wanted).await {
         Ok(()) => reply(StatusCode::OK, TEXT, "purged\n"),
         Err(error @ PurgeError::Full) => {
             reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{error}\n"))
+        }
+        Err(error @ PurgeError::NotWritten) => {
+            reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n"))
         }
         Err(error) => reply(StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
     }

@@ -104,7 +104,7 @@ impl Node {
         let proxy = Proxy::new(&config, index.clone(), &registry, token.into_text())?;
         let mut doors = JoinSet::new();
         let names = coralline_dns::Metrics::register(&registry)?;
-        let stop = closing.clone();
+        let (stop, peers) = (closing.clone(), index.clone());
         let dns = sockets.dns.serve(
             Responder::new(&config),
             names,
@@ -115,9 +115,10 @@ impl Node {
             dns.await;
             "the name server"
         });
+        let peer = Door::peer(&peers);
         let plain = sockets.http.into_iter().map(|listener| (listener, Door::Http));
         let https = sockets.https.into_iter().zip(https.into_iter().cycle());
-        for (listener, door) in plain.chain(https).chain([(sockets.peer, Door::Peer)]) {
+        for (listener, door) in plain.chain(https).chain([(sockets.peer, peer)]) {
             let serving = Arc::clone(&proxy).serve(listener, door, closing.clone());
             doors.spawn(async {
                 serving.await;

@@ -19,6 +19,13 @@ impl Clock {
         Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
+    /// Time of day, in microseconds since 1970, for what other nodes are to compare with their own.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock of a driver")]
+    pub(crate) fn unix_us() -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// The same instant as tokio's timers know it.
     pub(crate) fn to_tokio(self, instant: Instant) -> tokio::time::Instant {
         self.epoch + instant.since(Instant::default())

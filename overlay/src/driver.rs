@@ -11,10 +11,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
+use crate::clock::Clock;
 use crate::handle::{Ask, Command, IndexError, Reply, Shared};
+use crate::id::Key;
 use crate::node::Overlay;
 use crate::output::{Event, Output, QueryId};
 use crate::saved::Saver;
+use crate::signed::Seal;
 use crate::time::Instant;
 use crate::transport::{self, Transport};
 
@@ -31,6 +34,7 @@ const INBOX: usize = 1_500;
 pub(crate) struct Driver {
     pub(crate) overlay: Overlay,
     pub(crate) transport: Transport,
+    pub(crate) seal: Seal,
     pub(crate) socket: UdpSocket,
     pub(crate) shared: Arc<Shared>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -69,6 +73,7 @@ impl Driver {
                 () = self.saver.due() => self.saver.save(self.overlay.contacts()).await,
             }
         }
+        self.shared.heard.store(None);
         self.resolver.shutdown().await;
         self.saver.save(self.overlay.contacts()).await;
     }
@@ -77,13 +82,32 @@ impl Driver {
         self.shared.clock.now()
     }
 
-    fn begin(&mut self, Command { ask, reply }: Command) {
+    fn begin(&mut self, command: Command) {
+        match command {
+            Command::Ask(ask, reply) => self.ask(ask, reply),
+            // Whoever asked may have gone.
+            Command::Broadcast(kind, content, reply) => {
+                let _ = reply.send(self.broadcast(kind, &content));
+            }
+        }
+    }
+
+    fn broadcast(&mut self, kind: u8, content: &[u8]) -> Result<(), IndexError> {
+        let now = self.now();
+        let payload = self.seal.sign(now, Clock::unix_us(), kind, content);
+        let payload = payload.ok_or(IndexError::Busy)?;
+        self.overlay.broadcast(now, &payload).map_err(|_| IndexError::Busy)
+    }
+
+    fn ask(&mut self, ask: Ask, reply: Reply) {
         let now = self.now();
         let query = match ask {
             Ask::Get(key, except) if except.is_empty() => self.overlay.get(now, key),
             Ask::Get(key, except) => self.overlay.get_except(now, key, except),
             Ask::Put(key, pointer, ttl) => self.overlay.put(now, key, pointer, ttl),
-            Ask::Claim(key, pointer, ttl) => self.overlay.claim(now, key, pointer, ttl),
+            Ask::Claim(key, pointer, ttl, except) => {
+                self.overlay.claim_except(now, key, pointer, ttl, except)
+            }
             Ask::Withdraw(key) => self.overlay.withdraw(now, key),
         };
         match query {
@@ -116,10 +140,21 @@ impl Driver {
         core_wake.into_iter().chain(transport_wake).min()
     }
 
+    /// Another node tells all: passed on and shown if it is signed and new.
+    fn hear(&mut self, message: &Key, payload: &[u8]) {
+        let now = self.now();
+        if let Ok(broadcast) = self.seal.open(now, Clock::unix_us(), payload) {
+            self.overlay.accept(now, message);
+            // Nobody may be listening.
+            self.shared.heard.load().as_ref().map(|heard| heard.send(broadcast));
+        }
+    }
+
     /// Brings the snapshots up to date: counts always, the directory when it has grown old. When
     /// its set changes, that has been published at once.
     fn publish(&mut self) {
-        self.shared.stats.store(Arc::new((self.overlay.stats(), self.transport.stats())));
+        let stats = (self.overlay.stats(), self.transport.stats(), self.seal.stats);
+        self.shared.stats.store(Arc::new(stats));
         let now = self.now();
         if now.since(self.published) >= SNAPSHOT_AGE {
             self.publish_directory(now);
@@ -132,6 +167,7 @@ impl Driver {
     }
 
     fn drain_core(&mut self, buf: &mut Vec<u8>) -> Option<Instant> {
+        let mut heard = Vec::new();
         loop {
             match self.overlay.poll_output(buf) {
                 Output::Transmit(transmit) => {
@@ -141,12 +177,16 @@ impl Driver {
                     // Whoever asked may have gone.
                     self.waiting.remove(&query).map(|reply| reply.send(Ok(outcome)));
                 }
-                // Nobody here may send one yet, so none is passed on.
-                Output::Event(Event::Broadcast { .. }) => {}
+                Output::Event(Event::Broadcast { message, payload }) => {
+                    heard.push((message, payload));
+                }
                 Output::Event(Event::DirectoryChanged) => {
                     self.publish_directory(self.now());
                 }
-                Output::Idle { wake } => return wake,
+                Output::Idle { wake } => match heard.pop() {
+                    Some((message, payload)) => self.hear(&message, &payload),
+                    None => return wake,
+                },
             }
         }
     }

@@ -1,9 +1,11 @@
 //! How the rest of the program uses the index: calls that always end, and snapshots.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -12,11 +14,13 @@ use crate::contact::Contact;
 use crate::directory::Directory;
 use crate::except::Except;
 use crate::id::{Key, NodeId};
+use crate::keys::Keys;
 use crate::level::Level;
 use crate::limits::CALL_DEADLINE;
 use crate::output::Outcome;
 use crate::pointer::Pointer;
-use crate::stats::Stats;
+use crate::signed::{Broadcast, MAX_CONTENT};
+use crate::stats::{BroadcastStats, Stats};
 use crate::time::Instant;
 use crate::transport::TransportStats;
 
@@ -50,7 +54,30 @@ pub enum Claim {
     Held(Found),
 }
 
-/// Why a call had no answer. Each may be tried again, except the last.
+/// Messages of others to the whole network, from when this was made. Whoever takes them too slowly
+/// loses the oldest, which is counted.
+#[derive(Debug)]
+pub struct Broadcasts {
+    shared: Arc<Shared>,
+    heard: broadcast::Receiver<Broadcast>,
+}
+
+impl Broadcasts {
+    /// The next one; none once the overlay has ended.
+    pub async fn next(&mut self) -> Option<Broadcast> {
+        loop {
+            match self.heard.recv().await {
+                Ok(message) => return Some(message),
+                Err(RecvError::Lagged(count)) => {
+                    self.shared.lost.fetch_add(count, Ordering::Relaxed);
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+/// Why a call had no answer. Each may be tried again, except the last two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
     /// This node has too many queries in flight.
@@ -62,6 +89,9 @@ pub enum IndexError {
     /// The overlay has ended.
     #[error("the overlay has ended")]
     Stopped,
+    /// A message to the whole network is longer than [`MAX_CONTENT`].
+    #[error("a message to the whole network has {MAX_CONTENT} octets at most")]
+    TooLarge,
 }
 
 /// What the driver publishes.
@@ -69,16 +99,22 @@ pub enum IndexError {
 pub(crate) struct Shared {
     pub(crate) local: Contact,
     pub(crate) max_ttl: Duration,
+    pub(crate) keys: Keys,
     pub(crate) clock: Clock,
     pub(crate) directory: ArcSwap<Directory>,
-    pub(crate) stats: ArcSwap<(Stats, TransportStats)>,
+    pub(crate) stats: ArcSwap<(Stats, TransportStats, BroadcastStats)>,
+    /// Messages to the whole network go out here; none once the driver has ended.
+    pub(crate) heard: ArcSwapOption<broadcast::Sender<Broadcast>>,
+    /// How many of them listeners have missed.
+    pub(crate) lost: AtomicU64,
 }
 
 /// A call, and where its end is told. Nobody may be listening there any more.
 #[derive(Debug)]
-pub(crate) struct Command {
-    pub(crate) ask: Ask,
-    pub(crate) reply: Reply,
+pub(crate) enum Command {
+    Ask(Ask, Reply),
+    /// Kind and content.
+    Broadcast(u8, Vec<u8>, oneshot::Sender<Result<(), IndexError>>),
 }
 
 pub(crate) type Reply = oneshot::Sender<Result<Outcome, IndexError>>;
@@ -88,7 +124,7 @@ pub(crate) type Reply = oneshot::Sender<Result<Outcome, IndexError>>;
 pub(crate) enum Ask {
     Get(Key, Except),
     Put(Key, Pointer, Duration),
-    Claim(Key, Pointer, Duration),
+    Claim(Key, Pointer, Duration, Except),
     Withdraw(Key),
 }
 
@@ -107,6 +143,14 @@ impl Handle {
     #[must_use]
     pub fn max_ttl(&self) -> Duration {
         self.shared.max_ttl
+    }
+
+    /// The Ed25519 signature of this node's identity. A message begins with a context of its own, so that what
+    /// was signed for one use is good for no other: TLS 1.3 has its own (RFC 8446, section 4.4.3), receipts
+    /// have theirs.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.shared.keys.sign(message)
     }
 
     /// The overlay's time, to compare with [`crate::Neighbour::verified`].
@@ -171,7 +215,21 @@ impl Handle {
         pointer: Pointer,
         ttl: Duration,
     ) -> Result<Claim, IndexError> {
-        match self.call(Ask::Claim(key, pointer, ttl)).await? {
+        self.claim_except(key, pointer, ttl, Except::default()).await
+    }
+
+    /// The same after a claim whose pointers have all led nowhere: it passes their holders by.
+    ///
+    /// # Errors
+    /// [`IndexError`]
+    pub async fn claim_except(
+        &self,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+        except: Except,
+    ) -> Result<Claim, IndexError> {
+        match self.call(Ask::Claim(key, pointer, ttl, except)).await? {
             Outcome::Claimed => Ok(Claim::Claimed),
             Outcome::Held { pointers, level, by } => {
                 Ok(Claim::Held(Found { pointers, level, hops: 0, by }))
@@ -188,12 +246,49 @@ impl Handle {
         self.call(Ask::Withdraw(key)).await.map(drop)
     }
 
-    async fn call(&self, ask: Ask) -> Result<Outcome, IndexError> {
+    /// Tells all other nodes, as far as they can be reached: signed by this node, once. What kind it is
+    /// and what it says is for the application to know. It has gone out when this returns.
+    ///
+    /// # Errors
+    /// [`IndexError::TooLarge`]; [`IndexError::Busy`] if this node has sent as many as it may of late.
+    pub async fn broadcast(&self, kind: u8, content: &[u8]) -> Result<(), IndexError> {
+        if content.len() > MAX_CONTENT {
+            return Err(IndexError::TooLarge);
+        }
         let (reply, answer) = oneshot::channel();
-        self.commands.try_send(Command { ask, reply }).map_err(|error| match error {
+        self.send(Command::Broadcast(kind, content.to_vec(), reply))?;
+        match timeout(CALL_DEADLINE, answer).await {
+            Ok(result) => result.unwrap_or(Err(IndexError::Stopped)),
+            Err(_) => Err(IndexError::TimedOut),
+        }
+    }
+
+    /// Listens to what others tell all nodes from now on.
+    #[must_use]
+    pub fn broadcasts(&self) -> Broadcasts {
+        // After the end there is nobody to hear: a channel whose sender is gone says so.
+        let heard = self.shared.heard.load();
+        let heard = heard.as_ref().map_or_else(|| broadcast::channel(1).1, |h| h.subscribe());
+        Broadcasts { shared: Arc::clone(&self.shared), heard }
+    }
+
+    /// What came of messages to the whole network. Cheap.
+    #[must_use]
+    pub fn broadcast_stats(&self) -> BroadcastStats {
+        let lost = self.shared.lost.load(Ordering::Relaxed);
+        BroadcastStats { lost, ..self.shared.stats.load().2 }
+    }
+
+    fn send(&self, command: Command) -> Result<(), IndexError> {
+        self.commands.try_send(command).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => IndexError::Busy,
             mpsc::error::TrySendError::Closed(_) => IndexError::Stopped,
-        })?;
+        })
+    }
+
+    async fn call(&self, ask: Ask) -> Result<Outcome, IndexError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Ask(ask, reply))?;
         match timeout(CALL_DEADLINE, answer).await {
             Ok(Ok(Ok(Outcome::TimedOut))) | Err(_) => Err(IndexError::TimedOut),
             Ok(Ok(result)) => result,
@@ -205,11 +300,12 @@ impl Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contact::{Identity, Services};
+    use crate::contact::Services;
 
     fn handle(commands: usize) -> (Handle, mpsc::Receiver<Command>) {
+        let keys = Keys::from_seed(&[1; 32]);
         let local = Contact {
-            identity: Identity([1; 32]),
+            identity: keys.identity(),
             addr: "127.0.0.1:7400".parse().unwrap(),
             slot: 0,
             peer_port: 0,
@@ -219,9 +315,12 @@ mod tests {
         let shared = Shared {
             local,
             max_ttl: Duration::from_secs(7_200),
+            keys,
             clock: Clock::new(),
             directory: ArcSwap::from_pointee(directory),
-            stats: ArcSwap::from_pointee((Stats::default(), TransportStats::default())),
+            stats: ArcSwap::default(),
+            heard: ArcSwapOption::empty(),
+            lost: AtomicU64::new(0),
         };
         let (sender, receiver) = mpsc::channel(commands);
         (Handle::new(Arc::new(shared), sender), receiver)

@@ -15,7 +15,11 @@ const FILE: &str = "identity.key";
 /// What an Ed25519 signature of a node is made over, before the nonce; no other use shares it.
 const I_AM_CONTEXT: &[u8] = b"coralline overlay v1: I am\0";
 
+/// What it is made over before a message to the whole network.
+const BROADCAST_CONTEXT: &[u8] = b"coralline overlay v1: broadcast\0";
+
 /// The secret of a node.
+#[derive(Clone)]
 pub(crate) struct Keys {
     signing: SigningKey,
 }
@@ -84,7 +88,17 @@ impl Keys {
 
     /// Proves to who chose the nonce that this node has its identity.
     pub(crate) fn sign_i_am(&self, nonce: &[u8; 16]) -> [u8; 64] {
-        self.signing.sign(&i_am(nonce)).to_bytes()
+        self.sign(&[I_AM_CONTEXT, nonce].concat())
+    }
+
+    /// Signs a message to the whole network.
+    pub(crate) fn sign_broadcast(&self, message: &[u8]) -> [u8; 64] {
+        self.sign(&[BROADCAST_CONTEXT, message].concat())
+    }
+
+    /// Signs with the identity. Each use begins its messages with a context that no other use has.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.signing.sign(message).to_bytes()
     }
 }
 
@@ -104,14 +118,18 @@ pub(crate) fn x25519_public(identity: &Identity) -> Option<[u8; 32]> {
 
 /// Whether `identity` has signed `nonce` as [`Keys::sign_i_am`] does.
 pub(crate) fn verify_i_am(identity: &Identity, nonce: &[u8; 16], signature: &[u8; 64]) -> bool {
-    x25519_public(identity).is_some()
-        && VerifyingKey::from_bytes(&identity.0).is_ok_and(|key| {
-            key.verify_strict(&i_am(nonce), &Signature::from_bytes(signature)).is_ok()
-        })
+    verify(identity, &[I_AM_CONTEXT, nonce].concat(), signature)
 }
 
-fn i_am(nonce: &[u8; 16]) -> Vec<u8> {
-    [I_AM_CONTEXT, nonce].concat()
+/// Whether `identity` has signed `message` as [`Keys::sign_broadcast`] does.
+pub(crate) fn verify_broadcast(identity: &Identity, message: &[u8], signature: &[u8; 64]) -> bool {
+    verify(identity, &[BROADCAST_CONTEXT, message].concat(), signature)
+}
+
+fn verify(identity: &Identity, octets: &[u8], signature: &[u8; 64]) -> bool {
+    x25519_public(identity).is_some()
+        && VerifyingKey::from_bytes(&identity.0)
+            .is_ok_and(|key| key.verify_strict(octets, &Signature::from_bytes(signature)).is_ok())
 }
 
 fn read(path: &Path) -> io::Result<Result<Keys, KeyError>> {

@@ -7,6 +7,7 @@
 //! | `query` | one get, put, claim or withdrawal from start to outcome |
 //! | `lookup` | the iterative search for the nodes nearest to a key |
 //! | `table` | the routing table, and who in it is alive |
+//! | `settings` | what a core is told at its start |
 //! | `except` | answers that led nowhere, so that a get goes on past them |
 //! | `store`, `load`, `sources` | this node's part of the index: full, loaded, claimed; from whom |
 //! | `hot` | what this node remembers of the keys that it asks for in a crowd |
@@ -16,6 +17,7 @@
 //! | `address` | which addresses may be nodes, and what counts as one neighbourhood |
 //! | [`limits`] | every bound, with its reason; what a network may choose is in [`Rules`] |
 //! | `inspect` | feature `inspect`: datagrams seen from outside, for the simulator |
+//! | `signed` | messages to the whole network as they are signed and opened |
 //! | `driver`, `transport`, `handle` | feature `driver`: UDP, Noise, the face to other crates |
 //!
 //! # Contract
@@ -64,6 +66,10 @@
 //!   have come at the same time, and not known each other yet.
 //! - **A message to the whole network is told to one contact a bucket**, who must say that it has it:
 //!   1.1 messages a node. Two contacts each without answers would cost log2 n times as many.
+//! - **The sender signs what it tells the whole network**, and says when; each node verifies that before
+//!   it passes a message on, so that a forged one ends at the first honest node, and one that is told
+//!   again does so as well. Time and sequence are one number; a clock that is five minutes wrong
+//!   makes a node deaf, which a metric shows, and not a door for old purges.
 //! - **One table holds all levels.** A contact that shares a nearer cluster, or is as near, has a
 //!   place besides those that its bucket has in any case, so liveness and round trips are known once.
 //!   A search runs in the nearest cluster first and goes on wider from where it stood; a put leaves a
@@ -79,6 +85,10 @@
 //!   tell whether it is stale or invented, and waiting for a second answer would cost every get the
 //!   time that the nearest cluster saves. So a caller who was led nowhere asks again with
 //!   [`Overlay::get_except`], which believes neither those holders nor who named them.
+//! - **A claim may pass holders by** that its sender has found useless ([`Overlay::claim_except`]): the
+//!   node that decides it grants it beside them, and sends the next such claimant to this one. So of
+//!   all who are led to dead holders, one goes to the origin. A liar gains no more by it than a
+//!   pointer of its own, which a put gives it as well.
 //! - **One node's word that it is loaded ends no put**: those a little farther from the key must say
 //!   so too, and one of them take the value or show four others.
 //! - **A node's own pointer counts for little**: a get names it only if nobody else has the key,
@@ -124,6 +134,9 @@ mod rtt;
 mod saved;
 #[cfg(feature = "driver")]
 mod seeds;
+mod settings;
+#[cfg(feature = "driver")]
+mod signed;
 mod sources;
 #[cfg(feature = "driver")]
 mod start;
@@ -141,17 +154,20 @@ pub use contact::{Contact, Identity, Services};
 pub use directory::{Directory, Neighbour};
 pub use except::Except;
 #[cfg(feature = "driver")]
-pub use handle::{Claim, Found, Handle, IndexError};
+pub use handle::{Broadcasts, Claim, Found, Handle, IndexError};
 pub use id::{Distance, Id, Key, NodeId};
 #[cfg(feature = "driver")]
 pub use keys::KeyError;
 pub use level::Level;
-pub use node::{Overlay, Sender, Settings};
+pub use node::Overlay;
 pub use output::{Busy, Event, Outcome, Output, QueryId, Transmit};
 pub use pointer::{Pointer, State};
+pub use settings::{Sender, Settings};
+#[cfg(feature = "driver")]
+pub use signed::{Broadcast, MAX_CONTENT};
 #[cfg(feature = "driver")]
 pub use start::{StartError, start};
-pub use stats::{Dropped, Stats};
+pub use stats::{BroadcastStats, Dropped, Stats};
 pub use time::Instant;
 #[cfg(feature = "driver")]
 pub use transport::{TransportDropped, TransportStats};

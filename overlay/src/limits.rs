@@ -53,6 +53,9 @@ pub const MAX_VALUES_PER_KEY: usize = coralline_config::VALUES_PER_KEY.1;
 /// in five gives that many in a row to one get in six hundred.
 pub const MAX_EXCEPT: usize = 4 * MAX_VALUES_PER_KEY;
 
+/// Holders of them that a claim names to those it asks, in 8 octets each: four answers of the usual
+/// size.
+pub const MAX_PASSED: usize = 16;
 /// Requests of one lookup that wait for an answer in time (alpha, Kademlia, section 2.3).
 pub const ALPHA: usize = 3;
 /// Requests of one lookup under way, late ones included: a dead contact must not stop the others.
@@ -194,6 +197,17 @@ pub const MAX_BROADCAST: usize = 1_000;
 pub const MAX_BROADCASTS: usize = 256;
 /// New ones that one node may tell another of in a minute: a node hears those of all others from few.
 pub const BROADCASTS_PER_MINUTE: usize = 120;
+/// Messages that one node may send to the whole network in a minute, of which all nodes see to it: a
+/// purge a second.
+pub const BROADCASTS_PER_ORIGIN: usize = 60;
+/// How far the clock of a sender may be from that of a receiver (RFC 4120 has it so too); what is older is
+/// dropped, and what is younger is known if it comes again.
+pub const BROADCAST_WINDOW: Duration = Duration::from_secs(300);
+/// Messages known by their time and sender: what comes in a window before and one after now, at the pace
+/// of [`MAX_BROADCASTS`] a minute.
+pub const MAX_OPENED: usize = 4_096;
+/// Messages that wait for whoever listens; the oldest goes first, and is counted.
+pub const MAX_HEARD: usize = 256;
 /// Contacts of a bucket that are told until one answers: one in twenty dead leaves 1 in 8,000.
 pub const BROADCAST_TRIES: u8 = 3;
 /// Buckets of a table at the most, by the bits that are compared.
@@ -228,6 +242,8 @@ pub const MAX_SAVED: u64 = 64 << 10;
 /// datagrams waits there while the driver is not scheduled.
 pub const RECEIVE_BUFFER: usize = 1 << 20;
 
+const _: () =
+    assert!(MAX_OPENED as u64 >= 2 * BROADCAST_WINDOW.as_secs() / 60 * MAX_BROADCASTS as u64);
 const _: () = assert!(MAX_CALLS >= MAX_QUERIES * MAX_OUTSTANDING + MAX_UPKEEP_CALLS);
 const _: () = assert!(COPIES.1 <= LOOKUP_WIDTH && LOOKUP_WIDTH <= BUCKET);
 const _: () = assert!(COPIES.1 <= MAX_OUTSTANDING);

@@ -150,6 +150,23 @@ impl Lookup {
         known.iter().for_each(|contact| self.add(*contact, 1));
     }
 
+    /// A node that has answered already, in a nearer cluster.
+    pub(crate) fn credit(&mut self, contact: Contact) {
+        self.set(contact, State::Answered);
+    }
+
+    /// A node that has been asked already and may answer this search.
+    pub(crate) fn adopt(&mut self, contact: Contact, is_late: bool) {
+        self.set(contact, if is_late { State::Late } else { State::Waiting });
+    }
+
+    fn set(&mut self, contact: Contact, state: State) {
+        self.add(contact, 0);
+        if let Some(at) = self.position(&contact.id()) {
+            self.candidates[at].state = state;
+        }
+    }
+
     pub(crate) const fn target(&self) -> &Key {
         &self.target
     }

@@ -18,7 +18,7 @@ use rand_core::{Rng, SeedableRng};
 use crate::address::{admissible, canonical};
 use crate::calls::{Calls, Late};
 use crate::clusters::{Clusters, Memberships, Rings};
-use crate::contact::{Contact, Identity};
+use crate::contact::Contact;
 use crate::directory::{Directory, Neighbour};
 use crate::except::Except;
 use crate::hot::Hot;
@@ -27,6 +27,7 @@ use crate::limits::{MAX_QUERIES, MAX_REMEMBERED, VERIFIED_WITHIN};
 use crate::output::{Busy, Event, Output, QueryId, Transmit};
 use crate::pointer::Pointer;
 use crate::query::{Kind, Query};
+use crate::settings::{Sender, Settings};
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::table::{Entry, Table};
@@ -35,34 +36,6 @@ use crate::wire::{Body, Message};
 use again::Again;
 use broadcast::Broadcasts;
 use upkeep::Upkeep;
-
-/// What a core is told at its start.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Own identity, public address, slot, peer port and services.
-    pub local: Contact,
-    /// Nodes to join by, resolved by the driver; their identities are not known.
-    pub seeds: Vec<SocketAddr>,
-    /// Contacts of an earlier run.
-    pub saved: Vec<Contact>,
-    /// Round-trip bounds of the clusters, nearest first: `config.overlay.levels`. The global level
-    /// works without them.
-    pub levels: Vec<Duration>,
-    /// The constants of the index: `config.overlay.rules`.
-    pub rules: Rules,
-}
-
-/// Who sent a datagram, as the transport has proved it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sender {
-    /// The key that the transport has authenticated.
-    pub identity: Identity,
-    /// The address that the datagram came from.
-    pub addr: SocketAddr,
-    /// Whether it has answered a datagram of ours at this address, so that the address is no
-    /// forgery.
-    pub proven: bool,
-}
 
 /// The core. One change (`new`, `set_seeds`, `handle_*` or a verb), then drain by
 /// [`Overlay::poll_output`].
@@ -258,8 +231,28 @@ impl Overlay {
         pointer: Pointer,
         ttl: Duration,
     ) -> Result<QueryId, Busy> {
+        self.claim_except(now, key, pointer, ttl, Except::default())
+    }
+
+    /// The same after answers whose pointers have all led nowhere: the claim passes those holders by.
+    /// Of those who pass the same holders by, one is told to go to the origin, the others find it.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn claim_except(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+        except: Except,
+    ) -> Result<QueryId, Busy> {
         let pointer = Pointer { holder: self.local, ..pointer };
-        self.admit(now, key, Kind::Claim(pointer, ttl.min(self.rules.max_ttl)), Except::default())
+        if !except.is_empty() {
+            self.hot.forget_found(&key);
+        }
+        let claim = Kind::Claim(pointer, ttl.min(self.rules.max_ttl));
+        self.admit(now, key, claim, except.of_holders())
     }
 
     /// Takes back what this node has put for `key`: best effort, the time to live does the rest.

@@ -45,7 +45,7 @@ pub enum Event {
         outcome: Outcome,
     },
     /// A message to the whole network, once. It is passed on only by [`crate::Overlay::accept`]:
-    /// whoever may send one must sign it, and say when, in the payload.
+    /// whoever may send one must sign it, and say when, in the payload, as the driver has it.
     Broadcast {
         /// SHA-1 of the payload.
         message: Key,

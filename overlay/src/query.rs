@@ -40,10 +40,13 @@ pub(crate) struct Query {
     /// The search in the cluster of the present level.
     pub(crate) lookup: Lookup,
     pub(crate) level: Level,
-    /// Members of nearer clusters that a claim asks on its way, the nearest cluster first.
+    /// Members of nearer clusters that a claim asks on its way, the nearest cluster first; of wider
+    /// ones, that a get asks before it comes there.
     peeks: VecDeque<(Contact, Level)>,
     /// Those of them who have not answered.
-    peeking: BTreeMap<NodeId, Level>,
+    peeking: BTreeMap<NodeId, Peek>,
+    /// Those of them who have answered, and whom they named.
+    peeked: Vec<(Contact, Level, Vec<Contact>)>,
     /// The one of them that is waited for.
     awaited: Option<NodeId>,
     /// Steps taken in nearer clusters.
@@ -79,6 +82,14 @@ pub(crate) struct Query {
     pub(crate) loaded: bool,
 }
 
+/// Somebody who was asked ahead and has not answered.
+#[derive(Debug)]
+struct Peek {
+    contact: Contact,
+    level: Level,
+    is_late: bool,
+}
+
 /// What to do next.
 #[derive(Debug)]
 pub(crate) enum Action {
@@ -110,6 +121,7 @@ impl Query {
             level,
             peeks: VecDeque::new(),
             peeking: BTreeMap::new(),
+            peeked: Vec::new(),
             awaited: None,
             hops: 0,
             nearer_copies: 0,
@@ -132,15 +144,18 @@ impl Query {
         }
     }
 
-    /// Lets a get go on past these answers.
+    /// Lets a get or a claim go on past these answers.
     pub(crate) fn pass_by(&mut self, except: Except) {
         self.except = except;
     }
 
     /// Lets a claim ask these members of nearer clusters too. Only the nearest is waited for: what the
-    /// others know comes before the decision of the root, or is not worth its wait.
+    /// others know comes before the decision of the root, or is not worth its wait. A get asks those of
+    /// wider clusters than that of its start, so that it need not wait for them one after the other.
     pub(crate) fn peek(&mut self, members: Vec<(Contact, Level)>) {
-        self.awaited = members.first().map(|(contact, _)| contact.id());
+        if matches!(self.kind, Kind::Claim(..)) {
+            self.awaited = members.first().map(|(contact, _)| contact.id());
+        }
         self.peeks = members.into();
     }
 
@@ -148,7 +163,7 @@ impl Query {
         if self.outcome.is_none()
             && let Some((contact, level)) = self.peeks.pop_front()
         {
-            self.peeking.insert(contact.id(), level);
+            self.peeking.insert(contact.id(), Peek { contact, level, is_late: false });
             let (key, want, course) = (*self.lookup.target(), Want::Values, Course::Greedy);
             return Action::Ask(contact, Request::Find { key, level, want, course });
         }
@@ -184,9 +199,27 @@ impl Query {
         self.hops = self.hops.saturating_add(hop.unwrap_or(0));
         self.nearer_copies += std::mem::take(&mut self.copies);
         self.is_crowd = false;
-        (self.level, self.lookup) = (level, lookup);
+        let before = std::mem::replace(&mut self.lookup, lookup);
+        self.level = level;
         self.targets = None;
         self.waiting.clear();
+        if self.kind == Kind::Get {
+            self.go_on_from(&before);
+        }
+    }
+
+    /// A node has one store for all levels: who has answered at one is not asked again at the next.
+    fn go_on_from(&mut self, before: &Lookup) {
+        before.answered().for_each(|contact| self.lookup.credit(*contact));
+        for (contact, level, named) in &self.peeked {
+            self.lookup.credit(*contact);
+            if *level == self.level {
+                self.lookup.extend(named);
+            }
+        }
+        for Peek { contact, is_late, .. } in std::mem::take(&mut self.peeking).into_values() {
+            self.lookup.adopt(contact, is_late);
+        }
     }
 
     /// How many nodes are to store or to withdraw at this level.
@@ -197,9 +230,10 @@ impl Query {
     /// A node, or this one for itself, has answered. `Nodes` come with inadmissible contacts
     /// removed.
     pub(crate) fn on_answer(&mut self, from: &NodeId, answer: Answer) {
-        if let Some(level) = self.peeking.remove(from) {
+        if let Some(Peek { contact, level, .. }) = self.peeking.remove(from) {
             if let Answer::Nodes(nodes) = answer {
                 self.met_at(from, level, nodes.values, 1);
+                self.peeked.push((contact, level, nodes.closer));
                 return;
             }
             if matches!(answer, Answer::Refused(_)) {
@@ -256,6 +290,9 @@ impl Query {
 
     pub(crate) fn on_delay(&mut self, from: &NodeId) {
         self.awaited = self.awaited.filter(|id| id != from);
+        if let Some(peek) = self.peeking.get_mut(from) {
+            peek.is_late = true;
+        }
         self.lookup.on_delay(from);
     }
 
@@ -309,7 +346,7 @@ impl Query {
     fn find(&self) -> Request {
         let want = match self.kind {
             Kind::Get => Want::Values,
-            Kind::Claim(pointer, ttl) => Want::Claim(Note::of(&pointer), ttl),
+            Kind::Claim(pointer, ttl) => Want::Claim(Note::of(&pointer), ttl, self.except.passed()),
             Kind::Put(_, ttl) => Want::Room(ttl),
             Kind::Withdraw | Kind::Refresh => Want::Nodes,
         };
@@ -356,7 +393,8 @@ impl Query {
 
     fn store(&self, pointer: &Pointer, ttl: Duration, claim: bool) -> Request {
         let (key, level) = (*self.lookup.target(), self.level);
-        Request::Store { key, level, note: Note::of(pointer), ttl, claim }
+        let passed = self.except.passed();
+        Request::Store { key, level, note: Note::of(pointer), ttl, claim, passed }
     }
 
     /// What a node said to a store, a claim or a withdrawal.
@@ -413,10 +451,14 @@ mod tests {
         Pointer { holder: contact(last), state: State::Whole, length: None, root: None }
     }
 
+    fn lookup(width: usize, start: &[Contact]) -> Lookup {
+        Lookup::new(Key::of_name(b"x"), contact(1).id(), width, start)
+    }
+
     fn query(kind: Kind) -> Query {
         let start: Vec<_> = (2..=6).map(contact).collect();
-        let lookup = Lookup::new(Key::of_name(b"x"), contact(1).id(), 8, &start);
-        Query::new(kind, contact(1), Level::GLOBAL, lookup, Instant::default(), Rules::default())
+        let at = Instant::default();
+        Query::new(kind, contact(1), Level::GLOBAL, lookup(8, &start), at, Rules::default())
     }
 
     /// Runs a query against answers; gives whom it asked and how it ended.
@@ -589,6 +631,36 @@ mod tests {
         claim.on_answer(&contact(21).id(), Answer::Nodes(nodes));
         let held = held(9, Level(1), &contact(21));
         assert!(matches!(claim.next(), Action::End(Some(outcome)) if outcome == held));
+    }
+
+    #[test]
+    fn a_get_asks_ahead_in_wider_clusters_and_nobody_twice() {
+        let mut get = query(Kind::Get);
+        (get.level, get.lookup) = (Level(2), lookup(1, &[contact(20)]));
+        get.peek(vec![(contact(21), Level(1))]);
+        let mut asked = Vec::new();
+        while let Action::Ask(to, _) = get.next() {
+            asked.push(to);
+        }
+        assert_eq!(asked, [contact(21), contact(20)], "both at once");
+        get.on_answer(&contact(20).id(), empty());
+        assert!(matches!(get.next(), Action::Widen));
+        get.widen(Level(1), lookup(1, &[contact(20), contact(21)]));
+        assert!(!matches!(get.next(), Action::Ask(..)));
+        let named = Answer::Nodes(Nodes { closer: vec![contact(22)], ..Nodes::default() });
+        get.on_answer(&contact(21).id(), named);
+        let all = [20, 21, 22, 23].map(contact);
+        if let Action::Ask(to, _) = get.next() {
+            assert_eq!(to, contact(22), "it may be nearer");
+            get.on_answer(&to.id(), empty());
+        }
+        get.widen(Level::GLOBAL, lookup(4, &all));
+        let mut last = Vec::new();
+        while let Action::Ask(to, _) = get.next() {
+            last.push(to);
+        }
+        assert!(last.contains(&contact(23)));
+        assert!(!last.contains(&contact(20)) && !last.contains(&contact(21)));
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use coralline_config::Config;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::address::prefix;
@@ -18,10 +19,13 @@ use crate::contact::{Contact, Services};
 use crate::driver::Driver;
 use crate::handle::{Handle, Shared};
 use crate::keys::{KeyError, Keys};
-use crate::limits::{MAX_COMMANDS, PUBLIC_SLOTS, RECEIVE_BUFFER};
-use crate::node::{Overlay, Settings};
+use crate::limits::{MAX_COMMANDS, MAX_HEARD, PUBLIC_SLOTS, RECEIVE_BUFFER};
+use crate::node::Overlay;
 use crate::saved::Saver;
 use crate::seeds;
+use crate::settings::Settings;
+use crate::signed::Seal;
+use crate::stats::BroadcastStats;
 use crate::time::Instant;
 use crate::transport::Transport;
 
@@ -60,6 +64,11 @@ pub async fn start(
     services: Services,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(Handle, JoinHandle<()>), StartError> {
+    let (handle, driver) = prepare(config, services).await?;
+    Ok((handle, tokio::spawn(driver.run(shutdown))))
+}
+
+async fn prepare(config: &Config, services: Services) -> Result<(Handle, Driver), StartError> {
     let listen = config.overlay.listen;
     let ip = reachable(config).ok_or(StartError::Address { listen })?;
     let bind = |source| StartError::Bind { addr: listen, source };
@@ -83,14 +92,23 @@ pub async fn start(
         rules: config.overlay.rules,
     };
     let clock = Clock::new();
+    let (heard, _) = broadcast::channel(MAX_HEARD);
+    let seal = Seal::new(keys.clone());
     let overlay = Overlay::new(settings, u64::from_be_bytes(random()), clock.now());
-    let transport = Transport::new(keys, random(), clock.now());
+    let transport = Transport::new(keys.clone(), random(), clock.now());
     let shared = Arc::new(Shared {
         local,
         max_ttl: config.overlay.rules.max_ttl,
+        keys,
         clock,
         directory: ArcSwap::from_pointee(overlay.directory(clock.now())),
-        stats: ArcSwap::from_pointee((overlay.stats(), transport.stats())),
+        stats: ArcSwap::from_pointee((
+            overlay.stats(),
+            transport.stats(),
+            BroadcastStats::default(),
+        )),
+        heard: ArcSwapOption::from_pointee(heard),
+        lost: AtomicU64::new(0),
     });
     let (sender, commands) = mpsc::channel(MAX_COMMANDS);
     let (resolved_sender, resolved) = mpsc::channel(1);
@@ -102,6 +120,7 @@ pub async fn start(
     let driver = Driver {
         overlay,
         transport,
+        seal,
         socket,
         shared: Arc::clone(&shared),
         commands,
@@ -111,8 +130,7 @@ pub async fn start(
         published: Instant::default(),
         resolver,
     };
-    let task = tokio::spawn(driver.run(shutdown));
-    Ok((Handle::new(shared, sender), task))
+    Ok((Handle::new(shared, sender), driver))
 }
 
 /// Where others reach this node, if that can be told: one address, of the family of the socket.
@@ -153,7 +171,12 @@ fn random<const N: usize>() -> [u8; N] {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use coralline_config::HostPort;
+
     use super::*;
+    use crate::contact::Identity;
 
     #[test]
     fn the_address_for_others_is_told_or_asked_for() {
@@ -170,6 +193,60 @@ mod tests {
         check("0.0.0.0:7400", Some("192.0.2.1"), Some("192.0.2.1"));
         check("10.0.0.1:7400", Some("192.0.2.1"), Some("192.0.2.1"));
         check("10.0.0.1:7400", Some("2001:db8::1"), None);
+    }
+
+    /// Three honest nodes and one that signs in the name of another.
+    #[tokio::test]
+    async fn what_is_forged_ends_at_the_first_honest_node() {
+        let state = tempfile::tempdir().unwrap();
+        let mut seeds = Vec::new();
+        let mut nodes = Vec::new();
+        for host in 1..=4 {
+            let mut config = Config::default();
+            config.overlay.listen = SocketAddr::from(([127, 0, 5, host], 0));
+            config.overlay.seeds.clone_from(&seeds);
+            config.state_dir = state.path().join(host.to_string());
+            let (handle, mut driver) = prepare(&config, Services::PROXY).await.unwrap();
+            if seeds.is_empty() {
+                let addr = handle.local().addr;
+                seeds = vec![HostPort { host: addr.ip().to_string(), port: addr.port() }];
+            } else if host == 4 {
+                driver.seal.own = Identity(nodes.first().map_or([0; 32], identity));
+            }
+            tokio::spawn(driver.run(std::future::pending()));
+            nodes.push(handle);
+        }
+        let until = async |what: &str, holds: &dyn Fn() -> bool| {
+            let wait = async {
+                while !holds() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let patience = Duration::from_secs(60);
+            assert!(tokio::time::timeout(patience, wait).await.is_ok(), "{what}");
+        };
+        let knows_all = |node: &Handle| node.directory().neighbours.len() == 3;
+        until("all know all", &|| nodes.iter().all(knows_all)).await;
+        let mut heard: Vec<_> = nodes.iter().map(Handle::broadcasts).collect();
+        let (liar, honest) = nodes.split_last().unwrap();
+        liar.broadcast(1, b"forged").await.unwrap();
+        until("somebody has met it", &|| honest.iter().any(|n| n.broadcast_stats().forged > 0))
+            .await;
+        honest[0].broadcast(1, b"true").await.unwrap();
+        for at in 1..4 {
+            let message = heard[at].next().await.unwrap();
+            assert_eq!(
+                (message.from, &message.content[..]),
+                (honest[0].local().identity, &b"true"[..])
+            );
+        }
+        let forged: u64 = honest.iter().map(|node| node.broadcast_stats().forged).sum();
+        assert!(forged <= liar.stats().broadcasts_out, "only the liar itself has told of it");
+        assert!(honest.iter().all(|node| node.broadcast_stats().delivered <= 1));
+    }
+
+    fn identity(node: &Handle) -> [u8; 32] {
+        node.local().identity.0
     }
 
     #[test]

@@ -51,6 +51,27 @@ pub struct Stats {
     pub alive: usize,
 }
 
+/// What came of messages to the whole network, as the driver has them signed and verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BroadcastStats {
+    /// Sent by this node itself.
+    pub sent: u64,
+    /// Those of others: verified, passed on and shown to the application.
+    pub delivered: u64,
+    /// Not of this form.
+    pub malformed: u64,
+    /// Not signed by whom they name.
+    pub forged: u64,
+    /// From another time than this node's clock has it.
+    pub stale: u64,
+    /// Known already.
+    pub repeated: u64,
+    /// Too many of one sender, or in all.
+    pub limited: u64,
+    /// Delivered, but the application took others first for too long.
+    pub lost: u64,
+}
+
 /// Why datagrams were dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Dropped {

@@ -7,6 +7,7 @@ use coralline_config::Rules;
 
 use crate::address::prefix;
 use crate::contact::{Contact, Identity};
+use crate::except::Passed;
 use crate::id::Key;
 use crate::limits::{BRIEF_TTL, MAX_PROVISIONAL, PROVISIONAL_TTL, SOURCE_SHARE};
 use crate::load::Load;
@@ -128,12 +129,34 @@ impl Store {
             return Err(Refusal::Full);
         }
         if shelf.values.len() >= self.rules.values_per_key {
-            let first = shelf.values.iter().min_by_key(|kept| kept.expires);
-            let first = first.expect("a shelf with all its values has one").pointer.holder.identity;
-            self.remove(&key, &first);
+            self.remove_first(&key);
         }
         self.make_room(&pointer.holder)?;
         self.insert(now, key, pointer, ttl);
+        Ok(())
+    }
+
+    /// The same for a pointer whose sender has found these holders useless: if they alone leave no room
+    /// for it, it has one place beside them, from which the next such pointer takes it.
+    pub(crate) fn put_beside(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+        passed: &Passed,
+    ) -> Result<(), Refusal> {
+        let stored = self.put(now, key, pointer, ttl);
+        let kept = self.shelves.get(&key).map_or(&[][..], |shelf| &shelf.values);
+        let is_passed = |kept: &Kept| passed.contains(&kept.pointer.holder.identity);
+        if stored != Err(Refusal::Full) || !kept.iter().all(is_passed) {
+            return stored;
+        }
+        if kept.len() > self.rules.values_per_key {
+            self.remove_first(&key);
+        }
+        self.make_room(&pointer.holder)?;
+        self.insert(now, key, pointer, ttl.min(self.rules.max_ttl));
         Ok(())
     }
 
@@ -147,16 +170,20 @@ impl Store {
         pointer: Pointer,
         ttl: Duration,
         proven: bool,
+        passed: &Passed,
     ) -> Decision {
         let is_own = |value: &Value| value.pointer.holder.identity == pointer.holder.identity;
         let (own, others): (Vec<_>, Vec<_>) = self.values(now, &key).into_iter().partition(is_own);
+        let useless = |value: &Value| passed.contains(&value.pointer.holder.identity);
+        let others: Vec<_> = others.into_iter().filter(|value| !useless(value)).collect();
         if !others.is_empty() {
             return Decision::Held(others);
         }
         if !proven {
-            return self.claim_provisionally(now, key, pointer, ttl, !own.is_empty());
+            return self.claim_provisionally(now, key, pointer, ttl, !own.is_empty(), passed);
         }
-        self.put(now, key, pointer, ttl).map_or_else(Decision::Refused, |()| Decision::Claimed)
+        let put = self.put_beside(now, key, pointer, ttl, passed);
+        put.map_or_else(Decision::Refused, |()| Decision::Claimed)
     }
 
     fn claim_provisionally(
@@ -166,6 +193,7 @@ impl Store {
         pointer: Pointer,
         ttl: Duration,
         has_own: bool,
+        passed: &Passed,
     ) -> Decision {
         if has_own {
             return Decision::Claimed;
@@ -177,8 +205,8 @@ impl Store {
             return Decision::Refused(Refusal::Unproven);
         }
         self.provisional.push_back(now);
-        let ttl = ttl.min(PROVISIONAL_TTL);
-        self.put(now, key, pointer, ttl).map_or_else(Decision::Refused, |()| Decision::Claimed)
+        let put = self.put_beside(now, key, pointer, ttl.min(PROVISIONAL_TTL), passed);
+        put.map_or_else(Decision::Refused, |()| Decision::Claimed)
     }
 
     /// Takes back what `holder` has stored under `key`.
@@ -192,6 +220,15 @@ impl Store {
         self.expiries.remove(&(kept.expires, *key, *holder));
         let source = Source::of(&kept.pointer.holder);
         self.sources.remove(source, &(kept.expires, *key, *holder));
+    }
+
+    /// Removes the value of a key that ends first.
+    fn remove_first(&mut self, key: &Key) {
+        let shelf = self.shelves.get(key);
+        let first = shelf.and_then(|shelf| shelf.values.iter().min_by_key(|kept| kept.expires));
+        if let Some(holder) = first.map(|kept| kept.pointer.holder.identity) {
+            self.remove(key, &holder);
+        }
     }
 
     /// Drops what has outlived its time.
@@ -281,6 +318,7 @@ mod tests {
 
     use super::*;
     use crate::contact::Services;
+    use crate::except::Except;
     use crate::id::Id;
     use crate::pointer::State;
 
@@ -364,23 +402,62 @@ mod tests {
     #[test]
     fn a_claim_is_decided_once() {
         let mut store = Store::new(Rules::default());
-        assert_eq!(store.claim(at(0), KEY, pointer(1), secs(20), true), Decision::Claimed);
         assert_eq!(
-            store.claim(at(1), KEY, pointer(1), secs(20), true),
+            store.claim(at(0), KEY, pointer(1), secs(20), true, &Passed::default()),
+            Decision::Claimed
+        );
+        assert_eq!(
+            store.claim(at(1), KEY, pointer(1), secs(20), true, &Passed::default()),
             Decision::Claimed,
             "a repeat"
         );
-        let Decision::Held(by) = store.claim(at(2), KEY, pointer(2), secs(20), true) else {
+        let Decision::Held(by) =
+            store.claim(at(2), KEY, pointer(2), secs(20), true, &Passed::default())
+        else {
             panic!()
         };
         assert_eq!(by[0].pointer, pointer(1));
         store.remove(&KEY, &Identity([1; 32]));
-        assert_eq!(store.claim(at(3), KEY, pointer(2), secs(20), true), Decision::Claimed);
         assert_eq!(
-            store.claim(at(23), KEY, pointer(3), secs(20), true),
+            store.claim(at(3), KEY, pointer(2), secs(20), true, &Passed::default()),
+            Decision::Claimed
+        );
+        assert_eq!(
+            store.claim(at(23), KEY, pointer(3), secs(20), true, &Passed::default()),
             Decision::Claimed,
             "it ended"
         );
+    }
+
+    #[test]
+    fn a_claim_that_passes_holders_by_is_decided_once_as_well() {
+        let mut store = Store::new(Rules::default());
+        for by in 1..=4 {
+            store.put(at(0), KEY, pointer(by), secs(3_600)).unwrap();
+        }
+        let passing = |some: &[u8]| {
+            let mut except = Except::default();
+            some.iter().for_each(|by| except.add(&[pointer(*by)], None));
+            except.passed()
+        };
+        let mut claim = |by, passed: &[u8]| match store.claim(
+            at(1),
+            KEY,
+            pointer(by),
+            secs(20),
+            true,
+            &passing(passed),
+        ) {
+            Decision::Claimed => vec![by],
+            Decision::Held(v) => v.iter().map(|v| v.pointer.holder.identity.0[0]).collect(),
+            Decision::Refused(_) => Vec::new(),
+        };
+        assert_eq!(claim(5, &[1, 2, 3]), [4], "one may be alive");
+        assert_eq!(claim(5, &[1, 2, 3, 4]), [5]);
+        assert_eq!(claim(6, &[1, 2, 3, 4]), [5]);
+        assert_eq!(claim(5, &[1, 2, 3, 4]), [5], "a repeat");
+        assert_eq!(claim(6, &[1, 2, 3, 4, 5]), [6], "it takes the one place beside them");
+        assert_eq!(holders(&store, at(1)), [1, 2, 3, 4, 6]);
     }
 
     #[test]
@@ -425,12 +502,15 @@ mod tests {
         fn books_balance(
             ops in prop::collection::vec((1_u8..9, 0_u64..90, 0_u64..5, 0_u8..3), 0..200),
         ) {
+            let none = Passed::default();
             let (mut store, mut now) = (Store::new(Rules::default()), 0);
             for (by, ttl, step, op) in ops {
                 now += step;
                 match op {
                     0 => _ = store.put(at(now), KEY, pointer(by), secs(ttl)),
-                    1 => _ = store.claim(at(now), KEY, pointer(by), secs(ttl), true),
+                    1 => {
+                        _ = store.claim(at(now), KEY, pointer(by), secs(ttl), true, &none);
+                    }
                     _ => store.remove(&KEY, &Identity([by; 32])),
                 }
                 let held: usize = store.shelves.values().map(|s| s.values.len()).sum();

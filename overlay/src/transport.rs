@@ -30,7 +30,7 @@ use rand_core::{Rng, SeedableRng};
 use crate::contact::Identity;
 use crate::keys::{Keys, verify_i_am};
 use crate::limits::MAX_PLAINTEXT;
-use crate::node::Sender;
+use crate::settings::Sender;
 use crate::time::Instant;
 use datagram::{Datagram, INIT_ROOM, SessionId};
 use gate::Gate;

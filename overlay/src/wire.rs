@@ -12,6 +12,7 @@
 //! contact  identity(32) sender
 //! note     flags(1) [length(8)] [root(32)]        flags: 1 whole, 2 length known, 4 root known
 //! value    contact note ttl_s(4)
+//! passed   count(1) {first octets of an identity(8)}*
 //! broadcast reach(1) length(2) payload
 //! ```
 
@@ -19,17 +20,18 @@ use std::time::Duration;
 
 use crate::clusters::{Ring, Rings};
 use crate::contact::{Contact, Identity};
+use crate::except::Passed;
 use crate::id::Key;
 use crate::level::Level;
 use crate::limits::{
-    MAX_BROADCAST, MAX_CLOSER, MAX_DEPTH, MAX_LEVELS, MAX_PLAINTEXT, MAX_VALUES_PER_KEY,
+    MAX_BROADCAST, MAX_CLOSER, MAX_DEPTH, MAX_LEVELS, MAX_PASSED, MAX_PLAINTEXT, MAX_VALUES_PER_KEY,
 };
 use crate::lookup::Course;
 use crate::octets::{Reader, WireError, put_contact, put_note, put_sender};
 use crate::pointer::{Pointer, State};
 
 /// The version of this format; others are dropped.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// One datagram's worth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +62,7 @@ pub(crate) enum Body {
 pub(crate) enum Request {
     Ping,
     Find { key: Key, level: Level, want: Want, course: Course },
-    Store { key: Key, level: Level, note: Note, ttl: Duration, claim: bool },
+    Store { key: Key, level: Level, note: Note, ttl: Duration, claim: bool, passed: Passed },
     Withdraw { key: Key, level: Level },
 }
 
@@ -73,8 +75,9 @@ pub(crate) enum Want {
     Values,
     /// Room for a value of this time to live: the forward phase of a put.
     Room(Duration),
-    /// The decision about a claim, if the node knows nobody nearer to the key.
-    Claim(Note, Duration),
+    /// The decision about a claim, if the node knows nobody nearer to the key; these holders do not
+    /// count.
+    Claim(Note, Duration, Passed),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,18 +265,20 @@ fn put_request(out: &mut Vec<u8>, request: &Request) {
                     out.push(2);
                     put_ttl(out, *ttl);
                 }
-                Want::Claim(note, ttl) => {
+                Want::Claim(note, ttl, passed) => {
                     out.push(3);
                     put_note(out, note);
                     put_ttl(out, *ttl);
+                    put_passed(out, passed);
                 }
             }
         }
-        Request::Store { key, level, note, ttl, claim } => {
+        Request::Store { key, level, note, ttl, claim, passed } => {
             put_place(out, key, *level);
             put_note(out, note);
             put_ttl(out, *ttl);
             out.push(u8::from(*claim));
+            put_passed(out, passed);
         }
         Request::Withdraw { key, level } => put_place(out, key, *level),
     }
@@ -312,6 +317,11 @@ fn put_ttl(out: &mut Vec<u8>, ttl: Duration) {
     out.extend(u32::try_from(seconds).unwrap_or(u32::MAX).to_be_bytes());
 }
 
+fn put_passed(out: &mut Vec<u8>, passed: &Passed) {
+    out.push(u8::try_from(passed.tags().len()).expect("they are few"));
+    passed.tags().iter().for_each(|tag| out.extend(tag.to_be_bytes()));
+}
+
 fn put_contacts(out: &mut Vec<u8>, contacts: &[Contact]) {
     let (count_at, mut count) = (out.len(), 0);
     out.push(0);
@@ -348,7 +358,7 @@ fn body(r: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
                 0 => Want::Nodes,
                 1 => Want::Values,
                 2 => Want::Room(ttl(r)?),
-                3 => Want::Claim(r.note()?, ttl(r)?),
+                3 => Want::Claim(r.note()?, ttl(r)?, passed(r)?),
                 _ => return Err(WireError),
             };
             Body::Request(Request::Find { key, level, want, course })
@@ -359,6 +369,7 @@ fn body(r: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
             note: r.note()?,
             ttl: ttl(r)?,
             claim: r.flag()?,
+            passed: passed(r)?,
         }),
         WITHDRAW => Body::Request(Request::Withdraw { key: r.key()?, level: Level(r.u8()?) }),
         BROADCAST => {
@@ -397,6 +408,11 @@ fn body(r: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
         }
         _ => return Err(WireError),
     })
+}
+
+fn passed(r: &mut Reader<'_>) -> Result<Passed, WireError> {
+    let tags: Vec<_> = (0..r.count(MAX_PASSED)?).map(|_| r.u64()).collect::<Result<_, _>>()?;
+    Ok(Passed::new(&tags))
 }
 
 fn ttl(r: &mut Reader<'_>) -> Result<Duration, WireError> {
@@ -466,6 +482,10 @@ mod tests {
             .prop_map(|some| std::array::from_fn(|at| some.get(at).copied().unwrap_or_default()))
     }
 
+    fn any_passed() -> impl Strategy<Value = Passed> {
+        vec(any::<u64>(), 0..=MAX_PASSED).prop_map(|tags| Passed::new(&tags))
+    }
+
     fn any_body() -> impl Strategy<Value = Body> {
         let key = || any::<[u8; 20]>().prop_map(crate::id::Id);
         let level = || any::<u8>().prop_map(Level);
@@ -473,7 +493,8 @@ mod tests {
             Just(Want::Nodes),
             Just(Want::Values),
             seconds().prop_map(Want::Room),
-            (note(), seconds()).prop_map(|(note, ttl)| Want::Claim(note, ttl)),
+            (note(), seconds(), any_passed())
+                .prop_map(|(note, ttl, passed)| Want::Claim(note, ttl, passed)),
         ];
         let course = prop_oneof![Just(Course::Greedy), Just(Course::Halving)];
         let nodes = (vec(value(), 0..=4), vec(contact(), 0..=8), any::<bool>(), any::<bool>());
@@ -485,13 +506,14 @@ mod tests {
             (key(), level(), want, course).prop_map(|(key, level, want, course)| {
                 Body::Request(Request::Find { key, level, want, course })
             }),
-            (key(), level(), note(), seconds(), any::<bool>()).prop_map(
-                |(key, level, note, ttl, claim)| Body::Request(Request::Store {
+            (key(), level(), note(), seconds(), any::<bool>(), any_passed()).prop_map(
+                |(key, level, note, ttl, claim, passed)| Body::Request(Request::Store {
                     key,
                     level,
                     note,
                     ttl,
-                    claim
+                    claim,
+                    passed
                 })
             ),
             (key(), level())

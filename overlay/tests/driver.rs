@@ -143,6 +143,42 @@ async fn one_of_those_who_claim_at_once_has_it() {
 }
 
 #[tokio::test]
+async fn what_one_tells_all_is_heard_once() {
+    let nodes = network().await;
+    let [a, b, c] = &nodes;
+    let mut heard = [b.handle.broadcasts(), c.handle.broadcasts()];
+    let mut own = a.handle.broadcasts();
+    for n in 0..20 {
+        a.handle.broadcast(7, &[n]).await.unwrap();
+    }
+    for listener in &mut heard {
+        let mut contents = Vec::new();
+        for _ in 0..20 {
+            let message = timeout(DEADLINE, listener.next()).await.unwrap().unwrap();
+            assert_eq!((message.from, message.kind), (a.handle.local().identity, 7));
+            contents.extend(message.content);
+        }
+        contents.sort_unstable();
+        assert_eq!(contents, (0..20).collect::<Vec<_>>());
+    }
+    b.handle.broadcast(8, b"back").await.unwrap();
+    let message = timeout(DEADLINE, own.next()).await.unwrap().unwrap();
+    assert_eq!((message.kind, &message.content[..]), (8, &b"back"[..]), "not its own, nor twice");
+    until("all is counted", || c.handle.broadcast_stats().delivered == 21).await;
+    assert_eq!(a.handle.broadcast_stats().sent, 20);
+    let long = vec![0; coralline_overlay::MAX_CONTENT + 1];
+    assert_eq!(a.handle.broadcast(1, &long).await, Err(IndexError::TooLarge));
+    let mut busy = 0;
+    for n in 0..100 {
+        busy += usize::from(a.handle.broadcast(9, &[n]).await == Err(IndexError::Busy));
+    }
+    assert_eq!(busy, 60, "a node sends 60 a minute");
+    let [a, ..] = nodes;
+    a.shutdown().await;
+    assert_eq!(own.next().await, None, "the overlay has ended");
+}
+
+#[tokio::test]
 async fn a_lone_node_serves_itself() {
     let node = Node::start(1, &[]).await;
     assert!(node.handle.directory().joined, "it is the first");

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coralline_overlay::{Claim, Handle, Key, Level, Pointer, State};
-use tokio::sync::{oneshot, watch};
+use coralline_overlay::{Claim, Except, Handle, Key, Level, Pointer, State};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,8 @@ enum Wish {
     Asking,
     /// It is arriving here; its length, where that is known.
     Receiving(Option<u64>),
+    /// Whoever sent it has gone: until another is found, nobody is to come here.
+    Lost,
     /// All of it is here.
     Whole(Arc<Stored>),
     /// It is not here.
@@ -43,7 +45,11 @@ enum Wish {
 /// What one flight has to say. Dropped without a last word, it says that nothing is here.
 pub(crate) struct Announcement {
     wish: watch::Sender<Wish>,
+    again: mpsc::Sender<Again>,
 }
+
+/// Asks once more, past holders that were of no use, and tells the answer.
+type Again = (Except, oneshot::Sender<Located>);
 
 impl Announcement {
     /// Asks who has it, and claims it if nobody has.
@@ -53,11 +59,22 @@ impl Announcement {
         closing: &CancellationToken,
     ) -> (Self, Located) {
         let (wish, wishes) = watch::channel(Wish::Asking);
+        let (again, agains) = mpsc::channel(1);
         let (said, answer) = oneshot::channel();
         let teller = Teller { index: index.clone(), key, closing: closing.clone(), told: false };
-        tokio::spawn(teller.claim_then_tell(said, wishes));
-        let located = timeout(LOCATE_BUDGET, answer).await;
-        (Self { wish }, located.ok().and_then(Result::ok).unwrap_or(Located::Unknown))
+        tokio::spawn(teller.claim_then_tell(said, wishes, agains));
+        let located = located(answer).await;
+        (Self { wish, again }, located)
+    }
+
+    /// Asks again who has it, and claims it if nobody has, these holders apart. Of all who find them
+    /// useless, one is told that it is theirs to fetch.
+    pub(crate) async fn locate_except(&self, except: Except) -> Located {
+        let (said, answer) = oneshot::channel();
+        match self.again.try_send((except, said)) {
+            Ok(()) => located(answer).await,
+            Err(_) => Located::Unknown,
+        }
     }
 
     /// The head is here: others may come.
@@ -65,10 +82,21 @@ impl Announcement {
         self.wish.send_replace(Wish::Receiving(length));
     }
 
+    /// It arrives no longer: to be said before another source is looked for. Of those that have lost the same
+    /// source none is then sent to another, and one is told that it is theirs to fetch.
+    pub(crate) fn lost(&self) {
+        self.wish.send_replace(Wish::Lost);
+    }
+
     /// All of it is here.
     pub(crate) fn whole(self, stored: Arc<Stored>) {
         self.wish.send_replace(Wish::Whole(stored));
     }
+}
+
+async fn located(answer: oneshot::Receiver<Located>) -> Located {
+    let answer = timeout(LOCATE_BUDGET, answer).await;
+    answer.ok().and_then(Result::ok).unwrap_or(Located::Unknown)
 }
 
 /// Says again that something stored is here, after its pointer has run out.
@@ -92,9 +120,35 @@ impl Teller {
         mut self,
         said: oneshot::Sender<Located>,
         mut wishes: watch::Receiver<Wish>,
+        mut agains: mpsc::Receiver<Again>,
     ) {
+        // Nobody may be waiting any more.
+        let _ = said.send(self.claim(Except::default()).await);
+        loop {
+            let wish = wishes.borrow_and_update().clone();
+            self.tell(&wish).await;
+            if matches!(wish, Wish::Whole(_) | Wish::Gone) {
+                return;
+            }
+            // A wish that came meanwhile is told at once, the same one again before it runs out.
+            let changed = tokio::select! {
+                // What we have lost is said before we ask for others.
+                biased;
+                changed = timeout(RECEIVING_RENEWAL, wishes.changed()) => changed,
+                Some((except, said)) = agains.recv() => {
+                    let _ = said.send(self.claim(except).await);
+                    continue;
+                }
+            };
+            if matches!(changed, Ok(Err(_))) && !matches!(*wishes.borrow(), Wish::Whole(_)) {
+                return self.tell(&Wish::Gone).await;
+            }
+        }
+    }
+
+    async fn claim(&mut self, except: Except) -> Located {
         let own = self.pointer(State::Receiving, None);
-        let located = match self.index.claim(self.key, own, RECEIVING_TTL).await {
+        match self.index.claim_except(self.key, own, RECEIVING_TTL, except).await {
             Ok(Claim::Claimed) => {
                 self.told = true;
                 Located::Claimed
@@ -105,20 +159,6 @@ impl Teller {
                 // It may have been granted all the same.
                 self.told = true;
                 Located::Unknown
-            }
-        };
-        // Nobody may be waiting any more.
-        let _ = said.send(located);
-        loop {
-            let wish = wishes.borrow_and_update().clone();
-            self.tell(&wish).await;
-            if matches!(wish, Wish::Whole(_) | Wish::Gone) {
-                return;
-            }
-            // A wish that came meanwhile is told at once, the same one again before it runs out.
-            let changed = timeout(RECEIVING_RENEWAL, wishes.changed()).await;
-            if matches!(changed, Ok(Err(_))) && !matches!(*wishes.borrow(), Wish::Whole(_)) {
-                return self.tell(&Wish::Gone).await;
             }
         }
     }
@@ -135,7 +175,7 @@ impl Teller {
                 let put = self.put(State::Whole, Some(stored.body.len()), ttl).await;
                 put.inspect(|()| stored.announced(clock::now(), ttl))
             }
-            Wish::Whole(_) | Wish::Gone => self.withdraw().await,
+            Wish::Whole(_) | Wish::Gone | Wish::Lost => self.withdraw().await,
         };
         if let Err(error) = result {
             tracing::debug!(key = %self.key, %error, "the index was not told");

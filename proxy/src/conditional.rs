@@ -115,6 +115,15 @@ fn weak(a: &[u8], b: &[u8]) -> bool {
     opaque(a) == opaque(b)
 }
 
+/// The first octet that a range asks for, whatever the length of the whole.
+pub(crate) fn first_of(range: &HeaderValue) -> Option<u64> {
+    match range_of(range, u64::MAX) {
+        Selected::Range(first, _) => Some(first),
+        Selected::Ranges(ranges) => ranges.first().map(|(first, _)| *first),
+        _ => None,
+    }
+}
+
 /// Ranges of octets. What is no valid set of them is ignored; so are more than are served, or such as
 /// overlap or go back, which only an attack asks for (RFC 9110, section 14.2).
 pub(crate) fn range_of(value: &HeaderValue, length: u64) -> Selected {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use coralline_disk::Object;
-use coralline_overlay::Key;
-use http::header::{AGE, HeaderMap, RANGE};
+use coralline_overlay::{Except, Key};
+use http::header::{AGE, HeaderMap, RANGE, SET_COOKIE};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::Proxy;
 use crate::admit::Asked;
@@ -17,20 +17,35 @@ use crate::fields::{CACHE_STATUS, Mode, kept};
 use crate::flight::{Arriving, Begin, Flight, Stage};
 use crate::flights::Landing;
 use crate::interim::Early;
-use crate::limits::{DISK_PATIENCE, MAX_PEER_LIFETIME};
+use crate::limits::{
+    ASK_AGAIN_AFTER, DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET,
+};
 use crate::message::{Body, Head, Source, Stored};
+use crate::peer::{Given, Search};
 use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
     preconditions, storable, vary,
 };
+use crate::pump::Coming;
 use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
+use crate::respond::add_date;
 use crate::scope::tags;
 use crate::slices::{Begun, First};
 use crate::store::Change;
 use crate::target::Target;
 use crate::tier::Stream;
 use crate::upstream::Upstream;
+
+/// What peers are asked for, on whose behalf.
+pub(crate) struct PeerSearch<'a> {
+    pub(crate) flight: &'a Flight,
+    pub(crate) job: &'a Job,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) told: Option<&'a Announcement>,
+    /// Holders that were of no use.
+    pub(crate) tried: &'a mut Except,
+}
 
 /// What is to be fetched, for whoever joins.
 pub(crate) struct Job {
@@ -83,17 +98,19 @@ impl Proxy {
             (None, Located::Unknown)
         };
         let upstream = loop {
-            let upstream = match self.obtain(&landing.flight, &job, located).await {
-                Ok(upstream) => upstream,
-                Err(failure) => {
-                    let stale = job.stale.as_ref().filter(|_| failure.reason.is_upstream());
-                    let stand_in = stale.and_then(|stale| self.stand_in(stale));
-                    return landing.begin_and_close(stand_in.unwrap_or(Begin::Failed(failure)));
-                }
-            };
+            let upstream =
+                match self.obtain(&landing.flight, &job, located, announcement.as_ref()).await {
+                    Ok(upstream) => upstream,
+                    Err(failure) => {
+                        let stale = job.stale.as_ref().filter(|_| failure.reason.is_upstream());
+                        let stand_in = stale.and_then(|stale| self.stand_in(stale));
+                        return landing.begin_and_close(stand_in.unwrap_or(Begin::Failed(failure)));
+                    }
+                };
             if let Some(begin) = self.answered_at_once(&landing, &job, &upstream) {
-                if let (Some(announcement), Begin::Stored(stored, Source::Origin, _)) =
+                if let (Some(announcement), Begin::Stored(stored, source, _)) =
                     (announcement, &begin)
+                    && *source != Source::Local
                     && stored.body.is_whole()
                 {
                     announcement.whole(stored.clone());
@@ -113,11 +130,8 @@ impl Proxy {
                 if arriving.head.length != Some(0) {
                     landing.flight.begin(Begin::Stream(arriving.clone()));
                 }
-                let (flight, begin) = (landing.flight.clone(), Instant::now());
-                self.receive(landing, &job, arriving, upstream.body, announcement).await;
-                if let Some(holder) = upstream.holder {
-                    self.peers.sent(holder, flight.received(), begin.elapsed());
-                }
+                let Upstream { body, peer, .. } = upstream;
+                self.receive(landing, &job, arriving, Coming { body, peer }, announcement).await;
             }
             Err(reason) => {
                 // That one client showed credentials says nothing about the others, nor that one wanted
@@ -139,37 +153,82 @@ impl Proxy {
         flight: &Flight,
         job: &Job,
         located: Located,
+        told: Option<&Announcement>,
     ) -> Result<Upstream, Failure> {
         let mut headers = job.headers.clone();
         self.signature.sign(&mut headers, job.mode);
         headers.extend(job.first.map(|first| (RANGE, first.field())));
-        if let Located::Held(holders, level) = located {
-            flight.set_stage(Stage::Peer);
-            let good = |upstream: &Upstream| {
-                let part = job.first.is_some() && self.is_good_part(job, upstream);
-                part || self.arriving(job, upstream).is_ok()
-            };
-            let (get, target) = (&Method::GET, &job.target);
-            let asked = self.peers.ask(get, target, &headers, &holders, level, good).await;
-            if let Some(upstream) = asked {
-                return Ok(upstream);
-            }
+        let mut conditional = headers.clone();
+        conditional.extend(job.stale.iter().flat_map(|stale| preconditions(&stale.head.headers)));
+        let mut tried = Except::default();
+        let search = PeerSearch { flight, job, headers: &conditional, told, tried: &mut tried };
+        let good = |upstream: &Upstream| self.is_good(job, upstream);
+        if let Some(upstream) = self.ask_peers(search, located, good).await {
+            return Ok(upstream);
         }
         flight.set_stage(Stage::Origin);
-        let early = job.early.as_ref();
-        let Some(stale) = &job.stale else {
-            return self.origin.ask(&Method::GET, &job.target, &headers, early).await;
-        };
-        let mut conditional = headers.clone();
-        conditional.extend(preconditions(&stale.head.headers));
-        let upstream = self.origin.ask(&Method::GET, &job.target, &conditional, early).await?;
-        let about_another = upstream.head.status == StatusCode::NOT_MODIFIED
-            && identifies(&upstream.head.headers, &stale.head.headers) == Identified::Not;
+        let (get, early) = (&Method::GET, job.early.as_ref());
+        let upstream = self.origin.ask(get, &job.target, &conditional, early).await?;
+        let about_another = job.stale.as_ref().is_some_and(|stale| {
+            upstream.head.status == StatusCode::NOT_MODIFIED
+                && identifies(&upstream.head.headers, &stale.head.headers) == Identified::Not
+        });
         if about_another {
             // It says that something is unchanged which is not held.
-            return self.origin.ask(&Method::GET, &job.target, &headers, early).await;
+            let again = self.origin.ask(get, &job.target, &headers, early).await?;
+            if again.head.status == StatusCode::NOT_MODIFIED {
+                return Err(unasked());
+            }
+            return Ok(again);
         }
         Ok(upstream)
+    }
+
+    /// A peer's answer will do: all of it, the part that was asked for, or the word that what is held is
+    /// still good.
+    fn is_good(&self, job: &Job, upstream: &Upstream) -> bool {
+        match &job.stale {
+            Some(stale) if upstream.head.status == StatusCode::NOT_MODIFIED => {
+                let headers = &upstream.head.headers;
+                identifies(headers, &stale.head.headers) != Identified::Not
+                    && freshened(stale, upstream, &job.headers, job.mode, &job.rules)
+                        .is_ok_and(|stored| self.purges.of(&job.uri, &stored) == Verdict::Untouched)
+            }
+            _ if job.first.is_some() && self.is_good_part(job, upstream) => true,
+            _ => self.arriving(job, upstream).is_ok(),
+        }
+    }
+
+    /// Step 5: from those whom the index names, and from others where these have nothing to give.
+    pub(crate) async fn ask_peers(
+        &self,
+        search: PeerSearch<'_>,
+        mut located: Located,
+        good: impl Fn(&Upstream) -> bool,
+    ) -> Option<Upstream> {
+        let PeerSearch { flight, job, headers, told, tried } = search;
+        let (deadline, mut relocations) = (Instant::now() + PEER_BUDGET, 0);
+        while let Located::Held(holders, level) = located {
+            flight.set_stage(Stage::Peer);
+            let search = Search { holders: &holders, level, deadline };
+            let (get, target) = (&Method::GET, &job.target);
+            let given = self.peers.ask(get, target, headers, search, tried, &good).await;
+            // Whoever is sent here meanwhile waits: it may become ours to fetch.
+            flight.set_stage(Stage::Locating);
+            match given {
+                Given::Good(upstream) => {
+                    flight.set_stage(Stage::Peer);
+                    return Some(*upstream);
+                }
+                Given::Later => sleep(ASK_AGAIN_AFTER).await,
+                Given::Nothing => {}
+            }
+            relocations += 1;
+            let may = relocations <= MAX_RELOCATIONS && Instant::now() < deadline;
+            let told = told.filter(|_| may)?;
+            located = told.locate_except(tried.clone()).await;
+        }
+        None
     }
 
     /// A stale copy in place of a failing origin (RFC 5861, section 4), where it may.
@@ -186,10 +245,7 @@ impl Proxy {
             Some(stale) if status == StatusCode::NOT_MODIFIED => {
                 Some(self.validated(landing, job, stale, upstream))
             }
-            None if status == StatusCode::NOT_MODIFIED => {
-                let detail = "the origin answered 304 to a request without a condition";
-                Some(Begin::Failed(Failure::new(Reason::HttpProtocolError, detail)))
-            }
+            None if status == StatusCode::NOT_MODIFIED => Some(Begin::Failed(unasked())),
             Some(stale) if matches!(status.as_u16(), 500 | 502 | 503 | 504) => self.stand_in(stale),
             _ => None,
         }
@@ -204,21 +260,20 @@ impl Proxy {
         stale: &Stored,
         upstream: &Upstream,
     ) -> Begin {
-        let update = kept(upstream.head.headers.clone(), job.mode);
-        let freshened = |stored: &Stored| {
-            let headers = freshen(&stored.head.headers, &update);
-            let mut said = headers.clone();
-            said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
-            let status = stored.head.status;
-            storable(&job.headers, status, &said, upstream.times, &job.rules)
-                .map(|freshness| stored.updated(headers, freshness))
-        };
+        let freshened =
+            |stored: &Stored| freshened(stored, upstream, &job.headers, job.mode, &job.rules);
+        let mut update = kept(upstream.head.headers.clone(), job.mode);
+        let mut withheld = withhold(&mut update);
+        // A cookie in a 304 is for the one whose request was on its way.
+        update.get_all(SET_COOKIE).iter().for_each(|cookie| {
+            withheld.append(SET_COOKIE, cookie.clone());
+        });
         match freshened(stale) {
             Ok(stored) => {
                 let stored = Arc::new(stored);
                 landing.keep(|| {
                     self.revise(&job.uri, |other| {
-                        let same = identifies(&update, &other.head.headers);
+                        let same = identifies(&upstream.head.headers, &other.head.headers);
                         match (same, freshened(other)) {
                             (Identified::Strongly, Ok(new)) => Change::Replace(Arc::new(new)),
                             _ => Change::Keep,
@@ -226,7 +281,8 @@ impl Proxy {
                     });
                     self.keep(&job.uri, &stored);
                 });
-                Begin::Stored(stored, Source::Origin, Some(StatusCode::NOT_MODIFIED))
+                landing.flight.withhold(withheld);
+                Begin::Stored(stored, upstream.source, Some(StatusCode::NOT_MODIFIED))
             }
             Err(reason) => {
                 // That one client showed credentials says nothing about the others.
@@ -262,7 +318,7 @@ impl Proxy {
         status: StatusCode,
     ) -> Result<Arriving, NoStore> {
         let Upstream { head, times, source, .. } = upstream;
-        let freshness = storable(&job.headers, status, &head.headers, *times, &job.rules)?;
+        let mut freshness = storable(&job.headers, status, &head.headers, *times, &job.rules)?;
         // A peer may still have what was purged here; the origin's word is the origin's.
         if matches!(source, Source::Peer(_)) {
             let verdict =
@@ -279,9 +335,9 @@ impl Proxy {
         let mut headers = kept(head.headers.clone(), job.mode);
         let withheld = withhold(&mut headers);
         let variant = Variant::of(names, &job.headers, &headers);
-        let (mut via_peer, mut lifetime) = (Vec::new(), freshness.lifetime);
+        let mut via_peer = Vec::new();
         if matches!(source, Source::Peer(_)) {
-            lifetime = lifetime.min(freshness.initial_age + MAX_PEER_LIFETIME);
+            freshness = of_peer(freshness);
             // The peer's own member comes last; it is of that exchange, not of the object.
             let mut members: Vec<_> = headers.get_all(CACHE_STATUS).iter().cloned().collect();
             via_peer.extend(members.pop());
@@ -293,7 +349,7 @@ impl Proxy {
         Ok(Arriving {
             head: Head { status, headers, length, trailers: HeaderMap::new() },
             variant,
-            freshness: Freshness { lifetime, ..freshness },
+            freshness,
             source: *source,
             withheld,
             via_peer,
@@ -306,7 +362,7 @@ impl Proxy {
         landing: Landing,
         job: &Job,
         arriving: Arc<Arriving>,
-        body: hyper::body::Incoming,
+        coming: Coming,
         announcement: Option<Announcement>,
     ) {
         if let Some(announcement) = &announcement {
@@ -318,7 +374,9 @@ impl Proxy {
             None => None,
         };
         flight.set_disk(stream.as_ref().and_then(|stream| stream.object().cloned()));
-        if let Err(failure) = self.pump(&landing, job, &arriving, body, &mut stream).await {
+        let pumped =
+            self.pump(&landing, job, &arriving, coming, &mut stream, announcement.as_ref());
+        if let Err(failure) = pumped.await {
             self.metrics.count_error(failure.reason);
             tracing::warn!(uri = %job.uri, "{failure}");
             return flight.break_off(failure);
@@ -376,8 +434,45 @@ impl Proxy {
         if let Some(tier) = &self.tier {
             timeout(DISK_PATIENCE, tier.settle()).await.ok()?;
         }
-        if flight.is_disowned() { None } else { stream.commit().await }
+        if flight.begin_landing() { stream.commit().await } else { None }
     }
+}
+
+/// A stored response with the fields of another about the same octets (RFC 9111, sections 3.2 and 4.3.4),
+/// for a request with these fields.
+pub(crate) fn freshened(
+    stored: &Stored,
+    upstream: &Upstream,
+    request: &HeaderMap,
+    mode: Mode,
+    rules: &Rules,
+) -> Result<Stored, NoStore> {
+    let mut update = kept(upstream.head.headers.clone(), mode);
+    withhold(&mut update);
+    if upstream.peer.is_some() {
+        // It is of that exchange, not of the object.
+        update.remove(CACHE_STATUS);
+    }
+    // Without one it was made now, and not when the stored one was (RFC 9110, section 6.6.1).
+    add_date(&mut update, upstream.times.response);
+    let headers = freshen(&stored.head.headers, &update);
+    let mut said = headers.clone();
+    said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
+    let freshness = storable(request, stored.head.status, &said, upstream.times, rules)?;
+    let freshness = if upstream.peer.is_some() { of_peer(freshness) } else { freshness };
+    Ok(stored.updated(headers, freshness))
+}
+
+/// As far as a peer's word is taken for it.
+fn of_peer(freshness: Freshness) -> Freshness {
+    let lifetime = freshness.lifetime.min(freshness.initial_age + MAX_PEER_LIFETIME);
+    Freshness { lifetime, ..freshness }
+}
+
+/// A 304 that nobody asked for.
+fn unasked() -> Failure {
+    let detail = "the origin answered 304 to a request without a condition";
+    Failure::new(Reason::HttpProtocolError, detail)
 }
 
 /// Takes off the fields that `no-cache` and `private` name (RFC 9111, sections 5.2.2.4 and 5.2.2.7).

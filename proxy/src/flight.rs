@@ -47,13 +47,13 @@ pub(crate) enum Begin {
 
 impl Begin {
     /// It is what the request selects, but one more request may not have it without a validation.
-    pub(crate) fn needs_validation(&self, asked: &Asked) -> bool {
+    pub(crate) fn needs_validation(&self, asked: &Asked, waited: bool) -> bool {
         match self {
             Self::Stream(arriving) => {
-                arriving.variant.suits(&asked.headers) && !arriving.is_for(asked)
+                arriving.variant.suits(&asked.headers) && !arriving.is_for(asked, waited)
             }
             Self::Stored(stored, source, _) => {
-                stored.variant.suits(&asked.headers) && !stored.is_for(asked, *source)
+                stored.variant.suits(&asked.headers) && !stored.is_for(asked, *source, waited)
             }
             Self::Pass(_) | Self::Failed(_) => false,
         }
@@ -75,10 +75,10 @@ pub(crate) struct Arriving {
 
 impl Arriving {
     /// It may answer a request that did not begin the fetch: it is what that selects, and it is fresh, as
-    /// what is stale needs a validation of its own.
-    pub(crate) fn is_for(&self, asked: &Asked) -> bool {
-        self.variant.suits(&asked.headers)
-            && self.freshness.remaining(self.freshness.received).is_some()
+    /// what is stale needs a validation of its own. For a request that has `waited` for it this was it.
+    pub(crate) fn is_for(&self, asked: &Asked, waited: bool) -> bool {
+        let fresh = self.freshness.remaining(self.freshness.received).is_some();
+        self.variant.suits(&asked.headers) && (fresh || waited)
     }
 }
 
@@ -93,6 +93,15 @@ pub(crate) enum Stage {
     Origin,
 }
 
+/// What a flight has for a peer.
+#[derive(Debug)]
+pub(crate) enum ForPeer {
+    Begun(Begin),
+    /// Nothing now; it is worth asking again.
+    Later,
+    Nothing,
+}
+
 #[derive(Debug)]
 pub(crate) struct Flight {
     state: Mutex<State>,
@@ -102,6 +111,8 @@ pub(crate) struct Flight {
     room: Notify,
     /// What was asked for has changed since: what comes is not kept.
     disowned: AtomicBool,
+    /// What came takes its place on disk.
+    landing: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -118,6 +129,8 @@ struct State {
     /// What came after the body.
     trailers: HeaderMap,
     held: Reservation,
+    /// Fields of a 304 that are for the first asker alone.
+    withheld: HeaderMap,
     /// Keeps what was stored in the account as long as somebody reads it here.
     stored: Option<Arc<Stored>>,
     /// What it began in slices is read by those who wait for it.
@@ -224,6 +237,7 @@ impl Flight {
                 end: None,
                 trailers: HeaderMap::new(),
                 held: budget.reservation(),
+                withheld: HeaderMap::new(),
                 stored: None,
                 reading: None,
                 overflowed: false,
@@ -235,6 +249,7 @@ impl Flight {
             changed: watch::Sender::new(0),
             room: Notify::new(),
             disowned: AtomicBool::new(false),
+            landing: AtomicBool::new(false),
         })
     }
 
@@ -261,6 +276,16 @@ impl Flight {
             }
             state.begin = Some(begin);
         });
+    }
+
+    /// Keeps fields for the first asker.
+    pub(crate) fn withhold(&self, fields: HeaderMap) {
+        self.state().withheld = fields;
+    }
+
+    /// The fields that are for the first asker alone.
+    pub(crate) fn take_withheld(&self) -> HeaderMap {
+        std::mem::take(&mut self.state().withheld)
     }
 
     /// What came after the body, which readers get at its end.
@@ -330,12 +355,21 @@ impl Flight {
         });
     }
 
-    pub(crate) fn disown(&self) {
-        self.disowned.store(true, Ordering::Relaxed);
+    /// True if it may be on disk for a moment nevertheless, until the flight is over.
+    pub(crate) fn disown(&self) -> bool {
+        self.disowned.store(true, Ordering::SeqCst);
+        self.landing.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_disowned(&self) -> bool {
-        self.disowned.load(Ordering::Relaxed)
+        self.disowned.load(Ordering::SeqCst)
+    }
+
+    /// What came is about to take its place on disk; false if it must not. Either this sees that the flight
+    /// was disowned, or who disowns it sees this.
+    pub(crate) fn begin_landing(&self) -> bool {
+        self.landing.store(true, Ordering::SeqCst);
+        !self.is_disowned()
     }
 
     /// All of it is being written there, or no longer.
@@ -419,13 +453,24 @@ impl Flight {
         self.state().begin.is_some()
     }
 
-    /// The same for a peer, which is not kept waiting for another peer: two nodes that ask each
-    /// other would wait for ever. Nothing: ask elsewhere.
-    pub(crate) async fn begun_for_peer(&self) -> Option<Begin> {
-        self.wait(|state| match (&state.begin, state.stage) {
-            (Some(begin), _) => Some(Some(begin.clone())),
-            (None, Stage::Peer) => Some(None),
-            (None, Stage::Locating | Stage::Origin) => None,
+    /// The same for a peer, which has the first `at` octets already if it says so. It is fed only by who is
+    /// ahead of it, and waits only for who has its octets from the origin: so no peers ever wait for each
+    /// other in a circle, as each of them would be ahead of itself.
+    pub(crate) async fn begun_for_peer(&self, at: Option<u64>) -> ForPeer {
+        self.wait(|state| {
+            let behind = at.is_some_and(|at| state.received <= at);
+            match (&state.begin, &state.end, state.stage) {
+                (Some(Begin::Stream(_)), Some(Err(_)), _) => Some(ForPeer::Nothing),
+                (Some(Begin::Stream(_)), None, stage) if behind => match stage {
+                    Stage::Peer => Some(ForPeer::Nothing),
+                    // It looks for another source itself, and may soon be one.
+                    Stage::Locating => Some(ForPeer::Later),
+                    Stage::Origin => None,
+                },
+                (Some(begin), _, _) => Some(ForPeer::Begun(begin.clone())),
+                (None, _, Stage::Peer) => Some(ForPeer::Nothing),
+                (None, _, Stage::Locating | Stage::Origin) => None,
+            }
         })
         .await
     }
@@ -569,7 +614,7 @@ mod tests {
         let flight = Flight::new(&Budget::new(100));
         let asking = tokio::spawn({
             let flight = flight.clone();
-            async move { flight.begun_for_peer().await.is_some() }
+            async move { matches!(flight.begun_for_peer(None).await, ForPeer::Begun(_)) }
         });
         tokio::task::yield_now().await;
         flight.set_stage(Stage::Peer);
@@ -577,7 +622,7 @@ mod tests {
         flight.set_stage(Stage::Origin);
         let asking = tokio::spawn({
             let flight = flight.clone();
-            async move { flight.begun_for_peer().await.is_some() }
+            async move { matches!(flight.begun_for_peer(None).await, ForPeer::Begun(_)) }
         });
         tokio::task::yield_now().await;
         flight.begin(Begin::Pass(NoStore::Private));

@@ -24,6 +24,8 @@ pub(crate) struct Flights {
 pub(crate) enum Boarding {
     /// There is a flight already.
     Joined(Arc<Flight>),
+    /// There is one of which nothing has come yet.
+    Waiting(Arc<Flight>),
     /// There was none: the caller sees to it that it is flown.
     New(Landing),
     /// One has landed a moment ago.
@@ -44,7 +46,8 @@ impl Flights {
     ) -> Result<Boarding, Failure> {
         let mut table = lock(&self.table);
         if let Some(flight) = table.get(key) {
-            return Ok(Boarding::Joined(flight.clone()));
+            let boarding = if flight.has_begun() { Boarding::Joined } else { Boarding::Waiting };
+            return Ok(boarding(flight.clone()));
         }
         if let Some(stored) = landed() {
             return Ok(Boarding::Stored(stored));
@@ -74,17 +77,18 @@ impl Flights {
     }
 
     /// What is at `uri` has changed: who comes now does not join a fetch from before, and what such a fetch
-    /// brings is not kept. `forget` is done in the same step.
-    pub(crate) fn disown(&self, uri: &str, forget: impl FnOnce()) {
+    /// brings is not kept. `forget` is done in the same step. Returns the fetches that may be on disk for a
+    /// moment nevertheless, until they are over.
+    pub(crate) fn disown(&self, uri: &str, forget: impl FnOnce()) -> Vec<Arc<Flight>> {
         let of_uri = |key: &str| {
             key.strip_prefix(uri).is_some_and(|rest| rest.is_empty() || rest.starts_with('\n'))
         };
-        self.disown_all(uri, of_uri, forget);
+        self.disown_all(uri, of_uri, forget)
     }
 
     /// The same for all whose keys begin with `origin`.
-    pub(crate) fn disown_origin(&self, origin: &str, forget: impl FnOnce()) {
-        self.disown_all(origin, |_| true, forget);
+    pub(crate) fn disown_origin(&self, origin: &str, forget: impl FnOnce()) -> Vec<Arc<Flight>> {
+        self.disown_all(origin, |_| true, forget)
     }
 
     /// The same for all whose keys are `purged`.
@@ -92,18 +96,25 @@ impl Flights {
         self.disown_all("", purged, || ());
     }
 
-    fn disown_all(&self, start: &str, which: impl Fn(&str) -> bool, forget: impl FnOnce()) {
+    fn disown_all(
+        &self,
+        start: &str,
+        which: impl Fn(&str) -> bool,
+        forget: impl FnOnce(),
+    ) -> Vec<Arc<Flight>> {
         let mut table = lock(&self.table);
         let range = table.range(Arc::from(start)..).take_while(|(key, _)| key.starts_with(start));
         let keys: Vec<_> =
             range.filter(|(key, _)| which(key)).map(|(key, _)| key.clone()).collect();
+        let mut landing = Vec::new();
         for key in keys {
             if let Some(flight) = table.remove(&key) {
-                flight.disown();
                 self.count.dec();
+                landing.extend(flight.disown().then_some(flight));
             }
         }
         forget();
+        landing
     }
 
     /// The octets that all of them hold.
@@ -190,9 +201,11 @@ mod tests {
         let flights = flights();
         let key: Arc<str> = "//a.com/".into();
         let Ok(Boarding::New(landing)) = flights.board(&key, || None) else { panic!("new") };
-        let Ok(Boarding::Joined(flight)) = flights.board(&key, || None) else { panic!("joined") };
+        let Ok(Boarding::Waiting(flight)) = flights.board(&key, || None) else { panic!("waiting") };
+        landing.flight.set_stage(crate::flight::Stage::Origin);
+        landing.flight.begin(Begin::Pass(crate::policy::NoStore::Private));
+        assert!(matches!(flights.board(&key, || None), Ok(Boarding::Joined(_))));
         drop(landing);
-        assert!(matches!(flight.begun().await, Begin::Failed(_)));
         assert!(flight.reader(0, 9).unwrap().next().await.unwrap().is_err());
         assert!(matches!(flights.board(&key, || None), Ok(Boarding::New(_))));
     }

@@ -1,14 +1,17 @@
 //! What is kept, in memory and on disk, as one.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::Proxy;
 use crate::admit::Asked;
 use crate::clock;
+use crate::limits::DISK_PATIENCE;
 use crate::message::Stored;
 use crate::purge::{Force, Full, Verdict, schemeless};
-use crate::purge_log::Log;
 use crate::scope::Scope;
 use crate::store::{Change, Revised};
 use crate::tier::Tier;
@@ -88,7 +91,7 @@ impl Proxy {
         }
     }
 
-    /// Purges, for this run and for later ones.
+    /// Purges, for this run; for later ones once [`purges_written`](Self::purges_written) says so.
     pub(crate) fn rule(&self, scope: &Scope, force: Force, now: SystemTime) -> Result<(), Full> {
         if self.purges.add(scope, force, now).is_err() {
             match &self.tier {
@@ -98,14 +101,35 @@ impl Proxy {
             }
             self.purges.add(scope, force, now)?;
         }
-        if let Some(Err(error)) = self.purge_log().as_mut().map(|log| log.add(scope, force, now)) {
-            tracing::error!(%error, "a purge was not written down: it holds until a restart");
+        if let Some(log) = &self.purge_log {
+            log.note(scope, force, now);
         }
         Ok(())
     }
 
-    pub(crate) fn purge_log(&self) -> MutexGuard<'_, Option<Log>> {
-        self.purge_log.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until the purges so far would survive a loss of power; false if the disk does not take them.
+    pub(crate) async fn purges_written(&self) -> bool {
+        let Some(log) = self.purge_log.clone() else { return true };
+        let purges = self.purges.clone();
+        let written = async move {
+            let turn = log.turn.clone().acquire_owned().await.ok()?;
+            let write = move || {
+                let _turn = turn;
+                log.write(&purges)
+            };
+            spawn_blocking(write).await.ok()?.ok()
+        };
+        timeout(DISK_PATIENCE, written).await.is_ok_and(|written| written.is_some())
+    }
+
+    /// Waits until what was forgotten so far stays forgotten, also over a kill or a loss of power; false if
+    /// the disk does not see to it in time.
+    pub(crate) async fn forgotten(&self) -> bool {
+        let removed = match &self.tier {
+            Some(tier) => tier.removals_last().await,
+            None => true,
+        };
+        self.purges_written().await && removed
     }
 
     fn rule_out(&self, scope: &Scope, until: SystemTime) {

@@ -7,7 +7,7 @@
 //! | 2 look in the cache | `policy`, `purge` | `keep`: `store` in memory, `tier` on disk |
 //! | 3 join a fetch in flight | | `flight`, `flights`, `budget` |
 //! | 4 locate, claim | | `announce` |
-//! | 5 ask a peer | | `peer` |
+//! | 5 ask a peer | | `peer`, over connections of its `pool` to nodes of a known `identity` |
 //! | 6 ask the origin | `guard`, `rewrite` | `origin`, `connect` |
 //! | 7 store, announce | `policy` | `fetch`, `pump`, `keep`, `announce` |
 //! | 8 respond | `conditional`, `reason` | `respond`, `body`, `page` |
@@ -34,6 +34,8 @@
 //! - What was purged is not given out again, whoever brings it and whenever.
 //! - Who has received the whole of a stored response finds it stored: the last octets wait for that.
 //! - What an unsafe request has changed is not given out again, also not by a fetch that began before it.
+//! - A purge or a change is answered when it would survive a kill and a loss of power.
+//! - Who reads a body goes on with it when it is replaced or purged, as far as none of it is evicted from disk.
 //!
 //! # Decisions
 //! - *A purge is a rule with a time*, not a search: it takes as long whatever the cache holds. A response is as
@@ -54,6 +56,11 @@
 //!   the operator has named it. Its keys begin with `site:`, so that no suffixed name shares them.
 //! - *An origin that cannot be connected to is left alone* for a second, then for twice as long each time up
 //!   to a minute: a restart is not an outage, and a dead origin is not asked by every visitor.
+//! - *Behind the suffix, who has waited for a response has it*, also where it is stale from the start or must
+//!   be validated: it came from the origin after the request, as Varnish has it too. One fetch at a time
+//!   reaches the origin of a page that forbids caching by `no-cache`. At a site each client has its own.
+//! - *A connection to an origin on which NTLM or Negotiate was spoken is not used again*: it belongs to who
+//!   logged in. NTLM itself, which needs one connection for three requests, does not work through a node.
 //! - *A reload of a suffixed page validates it at most every five seconds*: request directives are advice
 //!   (RFC 9111, section 5.2.1), and a crowd that reloads must not reach the origin. A site heeds them all.
 //! - *A range of something not held fetches the slices that it touches*, if there is a disk to keep them and a
@@ -66,6 +73,8 @@
 mod activity;
 mod admit;
 mod announce;
+#[cfg(test)]
+mod any_octets;
 mod body;
 mod budget;
 mod clock;
@@ -122,6 +131,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use message::Source;
+pub use peer::peer_connector;
 pub use purging::PurgeError;
 pub use scope::{BadName, Purge};
 pub use serve::Door;
@@ -182,9 +192,9 @@ pub struct Proxy {
     /// Held while memory and what waits for the disk change together.
     keeping: Mutex<()>,
     tier: Option<Tier>,
-    purges: Purges,
+    purges: Arc<Purges>,
     /// There is one where something is on disk.
-    purge_log: Mutex<Option<Log>>,
+    purge_log: Option<Arc<Log>>,
     token: String,
     flights: Flights,
     slices: Slices,
@@ -251,7 +261,7 @@ impl Proxy {
                 let path = config.state_dir.join("purges");
                 let opened = Log::open(&path);
                 let (log, purges) = opened.map_err(|error| StartError::Purges { path, error })?;
-                (Some(log), purges)
+                (Some(Arc::new(log)), purges)
             }
             None => (None, Purges::default()),
         };
@@ -269,8 +279,8 @@ impl Proxy {
             store,
             keeping: Mutex::new(()),
             tier,
-            purges,
-            purge_log: Mutex::new(purge_log),
+            purges: Arc::new(purges),
+            purge_log,
             token,
             slices: Slices::new(
                 config.cache.memory.0,
@@ -290,7 +300,7 @@ impl Proxy {
             ),
             sites: config.sites.iter().map(site).collect(),
             background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
-            peers: Peers::new(&index.local(), metrics.peers.clone()),
+            peers: Peers::new(&index, metrics.peers.clone()),
             index,
             metrics,
             closing: CancellationToken::new(),
@@ -360,6 +370,10 @@ async fn keep_house(proxy: Weak<Proxy>) {
     let mut tick = tokio::time::interval(TIDY_INTERVAL);
     while let Some(proxy) = proxy.upgrade() {
         proxy.refresh_gauges();
+        // Some were made where nobody waits for the disk.
+        if proxy.purge_log.as_ref().is_some_and(|log| log.is_behind()) {
+            proxy.purges_written().await;
+        }
         drop(proxy);
         tick.tick().await;
     }

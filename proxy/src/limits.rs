@@ -16,6 +16,11 @@ pub(crate) const REQUEST_BUFFER: usize = 96 * 1024;
 pub(crate) const MAX_FIELDS: usize = 128;
 /// Most octets of a response's header section from an origin or a peer.
 pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+/// A client whose content is waited for has to send this much in [`UPLOAD_PERIOD`] of waiting, or is told 408:
+/// slow content must not hold the places of [`MAX_PASSING`]. Below the slowest modem.
+pub(crate) const MIN_UPLOAD: u64 = 8 << 10;
+/// See [`MIN_UPLOAD`].
+pub(crate) const UPLOAD_PERIOD: Duration = Duration::from_secs(30);
 /// Longest host name in octets (RFC 1035, section 2.3.4).
 pub(crate) const MAX_NAME: usize = 253;
 /// Longest label in octets (RFC 1035, section 2.3.4).
@@ -42,8 +47,18 @@ pub(crate) const SMALL_PIECE: usize = 16 * 1024;
 pub(crate) const SMALL_BODY: u64 = 1 << 20;
 /// See [`SMALL_BODY`].
 pub(crate) const LARGE_SHARE: u64 = 7;
-/// How often one transfer that broke may go on from where it stood.
+/// How often in a row one transfer that broke may go on from where it stood.
 pub(crate) const MAX_RESUMES: u32 = 3;
+/// Octets after which a transfer that goes on counts as well again.
+pub(crate) const RESUME_PROGRESS: u64 = 1 << 20;
+/// How long a peer that has all of it may be silent midway, before another is asked.
+pub(crate) const PEER_STALL: Duration = Duration::from_secs(3);
+/// The same of one that is receiving it: whom it has it from may be slow, or just lost.
+pub(crate) const RECEIVING_STALL: Duration = Duration::from_secs(15);
+/// Octets a second below which a peer that has all of it is left for another: half of a thin home uplink.
+pub(crate) const MIN_PEER_RATE: u64 = 32 << 10;
+/// How long one waits for a peer's octets, all waits together, before its rate is judged.
+pub(crate) const PEER_RATE_PERIOD: Duration = Duration::from_secs(5);
 /// How long a reader may hold up others in a flight that can no longer be kept whole, before it is cut.
 pub(crate) const READER_LAG: Duration = Duration::from_secs(1);
 /// How long it may hold up the flight if it holds up nobody else.
@@ -73,6 +88,12 @@ pub(crate) const MAX_ORIGIN_CONNECTIONS: usize = 1024;
 /// How long peers may take in all to begin an answer, before the origin is asked. A peer that is receiving
 /// may be waiting for the origin itself.
 pub(crate) const PEER_BUDGET: Duration = Duration::from_secs(10);
+/// Times that the index is asked again past holders that had nothing to give, before the origin is asked:
+/// each may take [`LOCATE_BUDGET`]. Peers have [`PEER_BUDGET`] in all.
+pub(crate) const MAX_RELOCATIONS: usize = 8;
+/// Wait before a peer is asked again that looks for a source itself: time for the index to decide whose turn
+/// it is, with a few hundred milliseconds to the node that does.
+pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Longest freshness that is taken on a peer's word.
 pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Peers that are asked for one object before the origin is.
@@ -86,10 +107,19 @@ pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(400);
 pub(crate) const USUAL_NEAR: Duration = Duration::from_millis(60);
 /// The same of one that is anywhere: two round trips of the planet's median.
 pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
-/// Longest TCP connection set-up to a peer: four times a round trip around the world.
-pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a peer that says it has all of it may take to its first byte.
-pub(crate) const PEER_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest connection set-up to a peer, TCP and TLS: four times the two round trips around the world.
+pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Peers to which a connection is kept open while it is used, and for [`IDLE_TIMEOUT`] after.
+pub(crate) const MAX_PEERS: u64 = 1024;
+/// Requests to one peer under way at once; others wait for their turn. A crowd of large objects that all lie
+/// with one peer is better off elsewhere.
+pub(crate) const MAX_PEER_STREAMS: u32 = 256;
+/// Octets of one response that a peer may send before they are taken: a long line of 100 Mbit/s and 80 ms.
+pub(crate) const PEER_STREAM_WINDOW: u32 = 1 << 20;
+/// And of all responses of one connection.
+pub(crate) const PEER_CONNECTION_WINDOW: u32 = 4 << 20;
+/// How long a peer that says it has all of it may take to its first byte, connection set-up included.
+pub(crate) const PEER_HEAD_TIMEOUT: Duration = Duration::from_secs(3);
 /// Peers whose speed and failures are remembered: some 100 octets each.
 pub(crate) const MAX_STANDINGS: u64 = 16_384;
 /// How long a peer that nobody deals with is remembered, and the longest that one is left alone.
@@ -254,6 +284,11 @@ pub(crate) const MAX_TUNNELS: usize = 512;
 pub(crate) const MAX_PURGES: usize = 65_536;
 /// Octets of what they name: few URLs are longer than a hundred.
 pub(crate) const MAX_PURGE_OCTETS: usize = 8 << 20;
+
+/// Purges that wait to be written down; with more of them all rules are written instead.
+pub(crate) const MAX_PURGE_NOTES: usize = 1_024;
+/// Lines that the file of purges may have beyond two for each rule, before it is written anew.
+pub(crate) const PURGE_LOG_SLACK: usize = 1_024;
 
 /// Tags of one response that a purge may name; what a page is made of, and no more.
 pub(crate) const MAX_TAGS: usize = 256;

@@ -89,11 +89,11 @@ impl Stored {
         Self { head, variant, freshness, body, date, groups, index_key, announced_until, pinned }
     }
 
-    /// It may answer a request that waited for somebody else's (see `Arriving::is_for`); one that stands
+    /// It may answer a request that joined somebody else's (see `Arriving::is_for`); one that stands
     /// in for a failing origin may in any case.
-    pub(crate) fn is_for(&self, asked: &Asked, source: Source) -> bool {
+    pub(crate) fn is_for(&self, asked: &Asked, source: Source, waited: bool) -> bool {
         let fresh = self.freshness.remaining(self.freshness.received).is_some();
-        self.variant.suits(&asked.headers) && (fresh || source == Source::Local)
+        self.variant.suits(&asked.headers) && (fresh || waited || source == Source::Local)
     }
 
     /// What lacks of it can be fetched, as it is certain that it is of the same octets.

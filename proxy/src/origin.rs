@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use http::header::{HOST, HeaderMap, HeaderValue, LOCATION};
+use http::header::{
+    AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, UPGRADE, WWW_AUTHENTICATE,
+};
 use http::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::capture_connection;
 use moka::sync::Cache;
 use prometheus::IntCounter;
 use tokio::time::timeout;
@@ -213,6 +216,9 @@ impl Origin {
         self.requests.inc();
         let sent = clock::now();
         let progress = request.body().progress();
+        let upgrade = request.headers().contains_key(UPGRADE);
+        let bound = binds_connection(request.headers(), &AUTHORIZATION);
+        let connection = capture_connection(&mut request);
         let answer = client.request(request);
         let response = match within(self.response_timeout, &progress, answer).await {
             Some(Ok(response)) => response,
@@ -233,11 +239,20 @@ impl Origin {
         }
         let times = Times { request: sent, response: clock::now() };
         let (mut head, body) = response.into_parts();
+        if (bound || binds_connection(&head.headers, &WWW_AUTHENTICATE))
+            && let Some(connection) = &*connection.connection_metadata()
+        {
+            connection.poison();
+        }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS && !upgrade {
+            let detail = format!("{host} changed to another protocol without being asked");
+            return Err(Failure::new(Reason::HttpProtocolError, detail));
+        }
         // An upgrade is of this connection, and is what the client asked for.
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             remove_hop_by_hop(&mut head.headers);
         }
-        Ok(Upstream { head, body, times, source: Source::Origin, holder: None })
+        Ok(Upstream { head, body, times, source: Source::Origin, peer: None })
     }
 
     fn leave_alone(&self, origin: String, failure: &Failure, before: Option<&Failing>) {
@@ -245,6 +260,16 @@ impl Origin {
         let (failure, until) = (failure.clone(), clock::now() + pause);
         self.failing.insert(origin, Arc::new(Failing { failure, until, pause }));
     }
+}
+
+/// Whether an authentication scheme is about the connection, and not the request: NTLM, and Negotiate where
+/// it ends in that (RFC 4559, section 6). Whoever comes next on it would be taken for the one who logged in,
+/// so that nobody does.
+fn binds_connection(headers: &HeaderMap, field: &HeaderName) -> bool {
+    let schemes = headers.get_all(field).iter().filter_map(|value| value.to_str().ok());
+    schemes
+        .flat_map(|value| value.split([',', ' ']))
+        .any(|word| word.eq_ignore_ascii_case("ntlm") || word.eq_ignore_ascii_case("negotiate"))
 }
 
 /// Waits for an answer no longer than `limit`, which begins anew as long as octets go up.

@@ -3,25 +3,28 @@
 
 use std::sync::Arc;
 
-use coralline_overlay::Key;
-use http::header::{AGE, AUTHORIZATION, HeaderMap, MAX_FORWARDS, RANGE};
+use coralline_overlay::{Except, Key};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, MAX_FORWARDS, RANGE, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::Proxy;
 use crate::admit::Asked;
 use crate::body::ResponseBody;
-use crate::fetch::Job;
-use crate::fields::kept;
+use crate::fetch::{Job, freshened};
 use crate::flight::Begin;
 use crate::flights::Boarding;
-use crate::limits::LOCATE_BUDGET;
-use crate::message::{Source, Stored};
+use crate::limits::{DISK_PATIENCE, LOCATE_BUDGET, PEER_BUDGET};
+use crate::message::Source;
+use crate::peer::{Given, Search};
 use crate::policy::{
-    also_invalidated, freshen, head_describes, invalidated_groups, invalidates,
-    is_explicitly_fresh, names_itself, storable,
+    also_invalidated, head_describes, invalidated_groups, invalidates, is_explicitly_fresh,
+    names_itself,
 };
+use crate::pump::Coming;
 use crate::reason::{Failure, Reason};
 use crate::request::Answer;
 use crate::respond::{CacheStatus, Forward, own_page};
@@ -62,12 +65,14 @@ impl Proxy {
                 timeout(LOCATE_BUDGET, self.index.get(Key::of_name(asked.uri.as_bytes()))).await
         {
             let (holders, level, method) = (&found.pointers, found.level, &asked.method);
+            let search = Search { holders, level, deadline: Instant::now() + PEER_BUDGET };
+            let mut tried = Except::default();
             let good = |upstream: &Upstream| !upstream.head.status.is_informational();
-            let asked_peers = self.peers.ask(method, target, &headers, holders, level, good).await;
-            if let Some(upstream) = asked_peers {
+            let asked_peers = self.peers.ask(method, target, &headers, search, &mut tried, good);
+            if let Given::Good(upstream) = asked_peers.await {
                 let forward = Forward::UriMiss;
                 let source = upstream.source;
-                return Ok((source, self.respond_upstream(asked, upstream, forward, place)));
+                return Ok((source, self.respond_upstream(asked, *upstream, forward, place)));
             }
         }
         let upstream =
@@ -91,12 +96,18 @@ impl Proxy {
             return Ok((Source::None, own_page(StatusCode::NO_CONTENT, String::new())));
         }
         let mut request = Request::new(upload);
+        if matches!(asked.method, Method::GET | Method::HEAD)
+            && request.body().size_hint().exact().is_none()
+        {
+            // The client leaves out content of these methods that has no length, unless it is told to send it.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         *request.method_mut() = asked.method.clone();
         *request.headers_mut() = headers;
         let upstream =
             self.origin.forward(&asked.target, site, request, asked.early.as_ref()).await?;
         if invalidates(&asked.method, upstream.head.status) {
-            self.invalidate(&asked.target, &upstream.head.headers);
+            self.invalidate(&asked.target, &upstream.head.headers).await;
         }
         if asked.method == Method::POST && self.stands_for_get(asked, &upstream) {
             return Ok((Source::Origin, self.keep_post(asked, upstream, place)));
@@ -137,7 +148,8 @@ impl Proxy {
         };
         let response = self.respond_arriving(asked, &arriving, &flight, status);
         tokio::spawn(async move {
-            proxy.receive(landing, &job, arriving, upstream.body, None).await;
+            let Upstream { body, peer, .. } = upstream;
+            proxy.receive(landing, &job, arriving, Coming { body, peer }, None).await;
             drop(place);
         });
         response.expect("nothing has come yet that could be gone")
@@ -167,10 +179,14 @@ impl Proxy {
             if !stored.variant.suits(&asked.headers) || stored.head.status != StatusCode::OK {
                 return Change::Keep;
             }
+            if stored.freshness.received > upstream.times.request {
+                // It came after this was asked, and knows better.
+                return Change::Keep;
+            }
             if !head_describes(&head.headers, &stored.head.headers, stored.body.len()) {
                 return Change::Remove;
             }
-            match self.freshened(asked, stored, upstream) {
+            match freshened(stored, upstream, &asked.headers, asked.mode, &asked.rules).ok() {
                 Some(new) => Change::Replace(Arc::new(new)),
                 // What one client wants for itself takes nothing from the others.
                 None if asked.told.no_store || asked.headers.contains_key(AUTHORIZATION) => {
@@ -181,34 +197,35 @@ impl Proxy {
         });
     }
 
-    fn freshened(&self, asked: &Asked, stored: &Stored, upstream: &Upstream) -> Option<Stored> {
-        let update = kept(upstream.head.headers.clone(), asked.mode);
-        let headers = freshen(&stored.head.headers, &update);
-        let mut said = headers.clone();
-        said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
-        let status = stored.head.status;
-        storable(&asked.headers, status, &said, upstream.times, &asked.rules)
-            .ok()
-            .map(|freshness| stored.updated(headers, freshness))
-    }
-
-    /// RFC 9111, section 4.4, and RFC 9875, section 3: an unsafe request has succeeded.
-    fn invalidate(&self, target: &Target, response: &HeaderMap) {
+    /// RFC 9111, section 4.4, and RFC 9875, section 3: an unsafe request has succeeded. Its client has the
+    /// answer when what was thrown out stays out, also over a kill of this process.
+    async fn invalidate(&self, target: &Target, response: &HeaderMap) {
         let also = base(target).map(|base| also_invalidated(&base, response));
-        let paths = also.unwrap_or_default().into_iter().chain([target.path.clone()]);
-        for path in paths {
-            // The origin is the same whichever way its clients come.
-            for scheme in [Scheme::Http, Scheme::Https] {
-                let changed = Target { scheme, path: path.clone(), ..target.clone() };
-                let uri: Arc<str> = changed.to_string().into();
-                self.flights.disown(&uri, || self.forget(&uri));
+        let paths: Vec<_> =
+            also.unwrap_or_default().into_iter().chain([target.path.clone()]).collect();
+        let groups = invalidated_groups(response);
+        let mut landing = Vec::new();
+        // The origin is the same whichever way its clients come.
+        for scheme in [Scheme::Http, Scheme::Https] {
+            let changed = |path| Target { scheme, path, ..target.clone() }.to_string();
+            for path in &paths {
+                let uri: Arc<str> = changed(path.clone()).into();
+                landing.extend(self.flights.disown(&uri, || self.forget(&uri)));
+            }
+            if !groups.is_empty() {
+                let origin = changed(PathAndQuery::from_static("/"));
+                let forget = || self.forget_groups(&origin, &groups);
+                landing.extend(self.flights.disown_origin(&origin, forget));
             }
         }
-        let groups = invalidated_groups(response);
-        if !groups.is_empty() {
-            let root = http::uri::PathAndQuery::from_static("/");
-            let origin = Target { path: root, ..target.clone() }.to_string();
-            self.flights.disown_origin(&origin, || self.forget_groups(&origin, &groups));
+        let over = async {
+            for flight in landing {
+                flight.over().await;
+            }
+        };
+        let _ = timeout(DISK_PATIENCE, over).await;
+        if !self.forgotten().await {
+            tracing::error!(%target, "was changed; the old one may be back after a restart");
         }
     }
 }

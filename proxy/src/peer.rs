@@ -1,126 +1,153 @@
 //! Step 5: a peer that is said to have it. It answers from what it holds or is receiving, or not at all.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+mod identity;
+mod pool;
 
-use coralline_overlay::{Contact, Level, Pointer, State};
+use std::net::SocketAddr;
+
+use coralline_overlay::{Contact, Except, Handle, Level, Pointer, State};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Uri};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, StatusCode, Uri};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
 use crate::limits::{
-    HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_BUDGET, PEER_CONNECT_TIMEOUT,
-    PEER_HEAD_TIMEOUT, USUAL_FAR, USUAL_NEAR,
+    HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_HEAD_TIMEOUT, USUAL_FAR, USUAL_NEAR,
 };
 use crate::message::Source;
 use crate::metrics::PeerOutcomes;
 use crate::policy::Times;
-use crate::standing::{Dealing, Standings};
+use crate::standing::{Dealing, PeerKey, Standings};
 use crate::target::Target;
 use crate::trailers;
-use crate::upstream::{NoBody, Upstream, client_builder};
+use crate::upstream::{NoBody, Upstream};
+use pool::Pool;
+
+pub(crate) use identity::peer_acceptor;
+pub use identity::peer_connector;
 
 /// How a peer is told the scheme of a target: `http`, `https` or `any`.
 pub(crate) const SCHEME: HeaderName = HeaderName::from_static("coralline-scheme");
 
 /// Asks peers.
 pub(crate) struct Peers {
-    client: Client<HttpConnector, NoBody>,
+    pool: Pool,
     standings: Standings,
     /// Where this node itself serves peers.
     local: SocketAddr,
     outcomes: PeerOutcomes,
 }
 
+/// Whom the index has named.
+#[derive(Clone, Copy)]
+pub(crate) struct Search<'a> {
+    pub(crate) holders: &'a [Pointer],
+    pub(crate) level: Level,
+    /// By when one of them is to have begun its answer.
+    pub(crate) deadline: Instant,
+}
+
+/// What peers have given.
+pub(crate) enum Given {
+    Good(Box<Upstream>),
+    /// Nothing now; one of them is worth asking again.
+    Later,
+    Nothing,
+}
+
 impl Peers {
-    pub(crate) fn new(local: &Contact, outcomes: PeerOutcomes) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(PEER_CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
+    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes) -> Self {
         Self {
-            client: client_builder().build(connector),
+            pool: Pool::new(index.clone()),
             standings: Standings::new(),
-            local: content_addr(local),
+            local: content_addr(&index.local()),
             outcomes,
         }
     }
 
     /// Asks the holders for an answer that is `good`, the one first of which it is expected soonest. Another
-    /// is asked as well when one has nothing, or takes longer than usual. Nothing: none of them has it.
+    /// is asked as well when one has nothing, or takes longer than usual. Those of no use are added to
+    /// `tried`.
     pub(crate) async fn ask(
         &self,
         method: &Method,
         target: &Target,
         headers: &HeaderMap,
-        holders: &[Pointer],
-        level: Level,
+        search: Search<'_>,
+        tried: &mut Except,
         good: impl Fn(&Upstream) -> bool,
-    ) -> Option<Upstream> {
-        let mut order = self.order(holders, level).into_iter();
-        let deadline = Instant::now() + PEER_BUDGET;
-        let mut asked = FuturesUnordered::new();
+    ) -> Given {
+        let Search { holders, level, deadline } = search;
+        let (order, useless) = self.order(holders, level);
+        tried.add(&useless, None);
+        let mut order = order.into_iter();
+        let (mut asked, mut later) = (FuturesUnordered::new(), false);
         loop {
             if let Some(pointer) = order.next() {
-                let request = request(content_addr(&pointer.holder), method, target, headers)?;
-                asked.push(self.ask_one(request, pointer, level, deadline));
+                let Some(request) = request(method, target, headers) else { break };
+                let asking = self.ask_one(request, pointer, level, deadline);
+                asked.push(async move { (pointer, asking.await) });
             }
             let more = order.len() > 0 && asked.len() < MAX_PEERS_AT_ONCE;
             let answered = tokio::select! {
-                answered = asked.next() => answered?,
+                answered = asked.next() => answered,
                 () = sleep(HEDGE_AFTER), if more => continue,
             };
-            let (addr, upstream) = answered;
-            match upstream {
-                Some(upstream) if good(&upstream) => {
+            match answered {
+                None => break,
+                Some((_, Given::Good(upstream))) if good(&upstream) => {
                     self.outcomes.served.inc();
-                    return Some(upstream);
+                    return Given::Good(upstream);
                 }
-                Some(_) => {
+                Some((pointer, Given::Good(_))) => {
                     self.outcomes.failed.inc();
-                    self.standings.learn(Instant::now(), addr, Dealing::Wrong);
-                    tracing::info!(%addr, %target, "a peer answered what no cache may give");
+                    self.learn(&pointer, Dealing::Wrong);
+                    tried.add(&[pointer], None);
+                    let peer = key(&pointer.holder);
+                    tracing::info!(?peer, %target, "a peer answered what no cache may give");
                 }
-                None => {}
+                Some((pointer, Given::Nothing)) => tried.add(&[pointer], None),
+                Some((_, Given::Later)) => later = true,
             }
         }
+        if later { Given::Later } else { Given::Nothing }
     }
 
-    /// Whom to ask, in order: those that have all of it, then those that are soonest expected to answer.
-    fn order<'a>(&self, holders: &'a [Pointer], level: Level) -> Vec<&'a Pointer> {
+    /// Whom to ask, in order: those that have all of it, then those that are soonest expected to answer;
+    /// and whom not at all.
+    fn order(&self, holders: &[Pointer], level: Level) -> (Vec<Pointer>, Vec<Pointer>) {
         let now = Instant::now();
-        let mut order: Vec<_> =
-            holders.iter().filter(|pointer| self.may_be_asked(now, &pointer.holder)).collect();
+        let (mut order, useless): (Vec<Pointer>, Vec<_>) =
+            holders.iter().copied().partition(|pointer| self.may_be_asked(now, &pointer.holder));
         order.sort_by_cached_key(|pointer| {
             let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
-            let cost = self.standings.cost(now, content_addr(&pointer.holder), usual);
+            let cost = self.standings.cost(now, key(&pointer.holder), usual);
             (pointer.state != State::Whole, cost)
         });
         order.truncate(MAX_PEER_TRIES);
-        order
+        (order, useless)
     }
 
     /// Pointers are hearsay: nobody's mail server is asked, nor a private network by a public node.
     fn may_be_asked(&self, now: Instant, holder: &Contact) -> bool {
         let addr = content_addr(holder);
         let reachable = is_public(addr.ip()) || !is_public(self.local.ip());
-        addr.port() >= 1024 && reachable && addr != self.local && !self.standings.shuns(now, addr)
+        let known = key(holder);
+        addr.port() >= 1024 && reachable && addr != self.local && !self.standings.shuns(now, known)
     }
 
     async fn ask_one(
         &self,
         request: Request<NoBody>,
-        pointer: &Pointer,
+        pointer: Pointer,
         level: Level,
         deadline: Instant,
-    ) -> (SocketAddr, Option<Upstream>) {
-        let addr = content_addr(&pointer.holder);
+    ) -> Given {
+        let peer = key(&pointer.holder);
         let begin = Instant::now();
         let left = deadline.saturating_duration_since(begin);
         let patience = match pointer.state {
@@ -129,16 +156,18 @@ impl Peers {
             State::Receiving => left,
         };
         let sent = clock::now();
-        let learn = |dealing| self.standings.learn(Instant::now(), addr, dealing);
-        let response = match timeout(patience, self.client.request(request)).await {
+        let response = match timeout(patience, self.pool.request(peer, request)).await {
             Ok(Ok(response)) => response,
             failed => {
                 self.outcomes.failed.inc();
                 // A peer that waits for a slow origin is not at fault.
                 if failed.is_ok() || pointer.state == State::Whole {
-                    learn(Dealing::Failed);
+                    self.learn(&pointer, Dealing::Failed);
                 }
-                return (addr, None);
+                if let Ok(Err(unreachable)) = failed {
+                    tracing::debug!(?peer, %unreachable, "a peer could not be asked");
+                }
+                return Given::Nothing;
             }
         };
         let times = Times { request: sent, response: clock::now() };
@@ -147,18 +176,20 @@ impl Peers {
         // Without Cache-Status it is the peer's own word, a miss or an error, and not the object.
         if head.status.is_server_error() || !head.headers.contains_key(CACHE_STATUS) {
             self.outcomes.missed.inc();
-            return (addr, None);
+            let later = head.status == StatusCode::SERVICE_UNAVAILABLE
+                && head.headers.contains_key(RETRY_AFTER);
+            return if later { Given::Later } else { Given::Nothing };
         }
-        let holder = (pointer.state == State::Whole).then_some(addr);
-        if holder.is_some() {
-            learn(Dealing::Answered(begin.elapsed()));
+        if pointer.state == State::Whole {
+            self.learn(&pointer, Dealing::Answered(begin.elapsed()));
         }
-        (addr, Some(Upstream { head, body, times, source: Source::Peer(level), holder }))
+        let source = Source::Peer(level);
+        Given::Good(Box::new(Upstream { head, body, times, source, peer: Some(pointer) }))
     }
 
-    /// A holder has sent so many octets in this time.
-    pub(crate) fn sent(&self, holder: SocketAddr, octets: u64, time: Duration) {
-        self.standings.learn(Instant::now(), holder, Dealing::Sent(octets, time));
+    /// What came of a transfer.
+    pub(crate) fn learn(&self, peer: &Pointer, dealing: Dealing) {
+        self.standings.learn(Instant::now(), key(&peer.holder), dealing);
     }
 }
 
@@ -166,15 +197,14 @@ fn content_addr(contact: &Contact) -> SocketAddr {
     SocketAddr::new(contact.addr.ip(), contact.peer_port)
 }
 
-fn request(
-    addr: SocketAddr,
-    method: &Method,
-    target: &Target,
-    headers: &HeaderMap,
-) -> Option<Request<NoBody>> {
+fn key(contact: &Contact) -> PeerKey {
+    (content_addr(contact), contact.identity)
+}
+
+fn request(method: &Method, target: &Target, headers: &HeaderMap) -> Option<Request<NoBody>> {
     let uri = Uri::builder()
-        .scheme("http")
-        .authority(addr.to_string())
+        .scheme("https")
+        .authority(target.authority())
         .path_and_query(target.path.clone())
         .build()
         .ok()?;
@@ -183,7 +213,6 @@ fn request(
     *request.uri_mut() = uri;
     let fields = request.headers_mut();
     fields.clone_from(headers);
-    fields.insert(HOST, HeaderValue::from_str(&target.authority()).ok()?);
     fields.insert(SCHEME, HeaderValue::from_static(target.scheme.word()));
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
     trailers::ask_for(&mut request);

@@ -1,27 +1,44 @@
 //! Moving the octets of a flight: to its end, past breaks, and not for ever.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use coralline_overlay::{Except, Pointer, State};
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{Method, StatusCode};
+use http_body::Frame;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::Proxy;
+use crate::announce::Announcement;
 use crate::body::next_frame;
 use crate::conditional::strong_validator;
-use crate::fetch::Job;
-use crate::flight::{Abandoned, Arriving, Flight};
+use crate::fetch::{Job, PeerSearch};
+use crate::flight::{Abandoned, Arriving, Flight, Stage};
 use crate::flights::Landing;
-use crate::limits::{MAX_RESUMES, MIN_PROGRESS, RATE_PERIOD};
+use crate::limits::{
+    MAX_RESUMES, MIN_PEER_RATE, MIN_PROGRESS, PEER_RATE_PERIOD, PEER_STALL, RATE_PERIOD,
+    RECEIVING_STALL, RESUME_PROGRESS,
+};
 use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
+use crate::standing::Dealing;
 use crate::tier::Stream;
 use crate::trailers;
+use crate::upstream::Upstream;
+
+/// A body on its way, and the peer that sends it, if one does.
+pub(crate) struct Coming {
+    pub(crate) body: Incoming,
+    pub(crate) peer: Option<Pointer>,
+}
 
 /// What is left of a body, and where it has to end.
 struct Rest {
-    body: Incoming,
+    coming: Coming,
     /// Octets at its start that are here already.
     skip: u64,
     /// Length of the whole, where it is known.
@@ -35,16 +52,17 @@ impl Proxy {
         landing: &Landing,
         job: &Job,
         arriving: &Arriving,
-        body: Incoming,
+        coming: Coming,
         stream: &mut Option<Stream>,
+        told: Option<&Announcement>,
     ) -> Result<(), Failure> {
         let flight = &landing.flight;
-        let mut rest = Rest { body, skip: 0, total: arriving.head.length };
-        let (mut resumes, mut open) = (0, true);
-        let mut rate = Rate::new();
+        let mut rest = Rest { coming, skip: 0, total: arriving.head.length };
+        let (mut resumes, mut resumed_at, mut open) = (0, 0, true);
+        let (mut rate, mut pace) = (Rate::new(), Pace::new());
         let largest = self.largest();
         loop {
-            let failure = match next_frame(&mut rest.body, self.stall_timeout).await {
+            let failure = match self.next_frame(&mut rest.coming, &mut pace).await {
                 Some(Ok(frame)) => {
                     let mut bytes = match frame.into_data() {
                         Ok(bytes) => bytes,
@@ -78,41 +96,151 @@ impl Proxy {
                     }
                     continue;
                 }
-                None => return complete(flight, &rest),
+                None => {
+                    complete(flight, &rest)?;
+                    self.judge(&rest.coming, pace.dealing());
+                    return Ok(());
+                }
                 Some(Err(failure)) => failure,
             };
-            resumes += 1;
+            self.judge(&rest.coming, Dealing::Failed);
+            if flight.received() >= resumed_at + RESUME_PROGRESS {
+                resumes = 0;
+            }
+            (resumes, resumed_at) = (resumes + 1, flight.received());
             if resumes > MAX_RESUMES {
                 return Err(failure);
             }
-            rest = self.resume(job, arriving, flight.received()).await.ok_or(failure)?;
+            tracing::debug!(uri = %job.uri, at = resumed_at, "{failure}; going on elsewhere");
+            let broken = rest.coming.peer;
+            rest = self.resume(flight, job, arriving, broken, told).await.ok_or(failure)?;
+            told.inspect(|told| told.receiving(arriving.head.length));
+            pace = Pace::new();
             self.metrics.resumed.inc();
         }
     }
 
-    /// The rest of a body from the origin; only if it is certainly of the same octets.
-    async fn resume(&self, job: &Job, arriving: &Arriving, at: u64) -> Option<Rest> {
-        let stored = &arriving.head.headers;
-        let validator = strong_validator(stored)?;
+    /// The next octets. A peer falls silent sooner than an origin may: others have the same.
+    async fn next_frame(
+        &self,
+        coming: &mut Coming,
+        pace: &mut Pace,
+    ) -> Option<Result<Frame<Bytes>, Failure>> {
+        let patience = match coming.peer.map(|peer| peer.state) {
+            None => self.stall_timeout,
+            Some(State::Whole) => PEER_STALL,
+            Some(State::Receiving) => RECEIVING_STALL,
+        };
+        let begin = Instant::now();
+        let frame = next_frame(&mut coming.body, patience.min(self.stall_timeout)).await;
+        if let Some(Ok(Some(bytes))) =
+            frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref))
+        {
+            pace.add(bytes.len(), begin.elapsed());
+            let is_holder = coming.peer.is_some_and(|peer| peer.state == State::Whole);
+            if is_holder && pace.is_slow() {
+                let detail = "the peer sends less than it should";
+                return Some(Err(Failure::new(Reason::HttpResponseIncomplete, detail)));
+            }
+        }
+        frame
+    }
+
+    /// What is thought of whoever sent it, if it was a peer. One that was receiving itself is as fast as
+    /// others let it be.
+    fn judge(&self, coming: &Coming, dealing: Dealing) {
+        if let Some(peer) = &coming.peer
+            && (peer.state == State::Whole || dealing == Dealing::Failed)
+        {
+            self.peers.learn(peer, dealing);
+        }
+    }
+
+    /// The rest of a body: from a peer that is further, or else from the origin, which one of those that
+    /// have lost the same source asks. Only if it is certainly of the same octets.
+    async fn resume(
+        &self,
+        flight: &Flight,
+        job: &Job,
+        arriving: &Arriving,
+        broken: Option<Pointer>,
+        told: Option<&Announcement>,
+    ) -> Option<Rest> {
+        let at = flight.received();
+        let validator = strong_validator(&arriving.head.headers)?;
         let mut headers = job.headers.clone();
         self.signature.sign(&mut headers, job.mode);
         headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={at}-")).ok()?);
         headers.insert(IF_RANGE, validator.clone());
-        let upstream = self.origin.ask(&Method::GET, &job.target, &headers, None).await.ok()?;
-        let (head, body) = (&upstream.head, upstream.body);
-        let same = |name| head.headers.get(&name) == stored.get(&name);
-        if ![ETAG, LAST_MODIFIED, CONTENT_ENCODING].into_iter().all(same) {
-            return None;
-        }
-        match head.status {
-            StatusCode::PARTIAL_CONTENT => {
-                let total = continues(&head.headers, at, arriving.head.length)?;
-                Some(Rest { body, skip: 0, total: Some(total) })
+        if let (Some(broken), Some(told)) = (broken, told) {
+            flight.set_stage(Stage::Locating);
+            told.lost();
+            let mut tried = Except::default();
+            tried.add(&[broken], None);
+            let located = told.locate_except(tried.clone()).await;
+            let (headers, told) = (&headers, Some(told));
+            let search = PeerSearch { flight, job, headers, told, tried: &mut tried };
+            let good = |upstream: &Upstream| goes_on(arriving, at, upstream).is_some();
+            if let Some(upstream) = self.ask_peers(search, located, good).await {
+                return rest(arriving, at, upstream);
             }
-            // The whole again, which the validator says is the same.
-            StatusCode::OK => Some(Rest { body, skip: at, total: arriving.head.length }),
-            _ => None,
         }
+        flight.set_stage(Stage::Origin);
+        let upstream = self.origin.ask(&Method::GET, &job.target, &headers, None).await.ok()?;
+        rest(arriving, at, upstream)
+    }
+}
+
+/// What an answer has of the rest, if it is of the same octets.
+fn rest(arriving: &Arriving, at: u64, upstream: Upstream) -> Option<Rest> {
+    let (skip, total) = goes_on(arriving, at, &upstream)?;
+    let Upstream { body, peer, .. } = upstream;
+    Some(Rest { coming: Coming { body, peer }, skip, total })
+}
+
+/// How many octets are to be skipped, and the length of the whole.
+fn goes_on(arriving: &Arriving, at: u64, upstream: &Upstream) -> Option<(u64, Option<u64>)> {
+    let (stored, head) = (&arriving.head.headers, &upstream.head);
+    let same = |name| head.headers.get(&name) == stored.get(&name);
+    if ![ETAG, LAST_MODIFIED, CONTENT_ENCODING].into_iter().all(same) {
+        return None;
+    }
+    match head.status {
+        StatusCode::PARTIAL_CONTENT => {
+            let total = continues(&head.headers, at, arriving.head.length)?;
+            Some((0, Some(total)))
+        }
+        // The whole again, which the validator says is the same.
+        StatusCode::OK => Some((at, arriving.head.length)),
+        _ => None,
+    }
+}
+
+/// How fast octets come, by the time that was spent waiting for them: readers who are slow hold up what
+/// comes after, and say nothing about the source.
+struct Pace {
+    octets: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    const fn new() -> Self {
+        Self { octets: 0, waited: Duration::ZERO }
+    }
+
+    fn add(&mut self, octets: usize, waited: Duration) {
+        self.octets += octets as u64;
+        self.waited += waited;
+    }
+
+    fn dealing(&self) -> Dealing {
+        Dealing::Sent(self.octets, self.waited)
+    }
+
+    /// Less than [`MIN_PEER_RATE`] on average, once that can be said.
+    fn is_slow(&self) -> bool {
+        let due = self.waited.as_secs_f64() * MIN_PEER_RATE as f64;
+        self.waited >= PEER_RATE_PERIOD && (self.octets as f64) < due
     }
 }
 

@@ -5,7 +5,6 @@ use http::HeaderValue;
 use crate::Proxy;
 use crate::clock;
 use crate::purge::{Force, Full, Verdict};
-use crate::purge_log::Log;
 use crate::scope::{BadName, Purge, Scope};
 
 /// Why nothing was purged.
@@ -17,21 +16,22 @@ pub enum PurgeError {
     /// There are too many purges to remember.
     #[error("too many purges are remembered; purge hosts or prefixes instead of single URLs")]
     Full,
+    /// It was purged, but the disk did not take the note.
+    #[error("purged, but not written down, see the log: it holds until a restart")]
+    NotWritten,
 }
 
 impl Proxy {
-    /// Purges what this node has, and what arrives later and is older than now.
+    /// Purges what this node has, and what arrives later and is older than now. Once it is done it will
+    /// survive a kill, and a loss of power.
     ///
     /// # Errors
     /// See [`PurgeError`]; with too many purges, those named first are done.
-    pub fn purge(&self, purge: &Purge) -> Result<(), PurgeError> {
+    pub async fn purge(&self, purge: &Purge) -> Result<(), PurgeError> {
         let scopes = purge.scopes(&self.suffix)?;
         let force = if purge.hard { Force::Hard } else { Force::Soft };
         let now = clock::now();
         let ruled = scopes.iter().try_for_each(|scope| self.rule(scope, force, now));
-        if let Some(Err(error)) = self.purge_log().as_ref().map(Log::sync) {
-            tracing::error!(%error, "a purge may not survive a loss of power");
-        }
         // What is under way was asked for before. Its tags are not known yet.
         let by_tag = scopes.iter().any(|scope| matches!(scope, Scope::Tag(_)));
         let purged = |key: &str| {
@@ -40,7 +40,9 @@ impl Proxy {
         };
         self.flights.disown_where(purged);
         tracing::info!(?purge, "purged");
-        ruled.map_err(|Full| PurgeError::Full)
+        let written = self.purges_written().await;
+        ruled.map_err(|Full| PurgeError::Full)?;
+        if written { Ok(()) } else { Err(PurgeError::NotWritten) }
     }
 
     /// Whether a request shows in `Authorization` (RFC 6750, section 2.1) that it may purge. How long the

@@ -24,8 +24,10 @@ use crate::admit::{Admitted, Asked, Entrance};
 use crate::announce::announce_again;
 use crate::body::ResponseBody;
 use crate::clock;
+use crate::conditional::first_of;
 use crate::fetch::Job;
-use crate::flight::{Begin, Flight};
+use crate::fields::Mode;
+use crate::flight::{Begin, Flight, ForPeer};
 use crate::flights::Boarding;
 use crate::interim::{Early, Line};
 use crate::limits::{INSIST_PATIENCE, MAX_AGAIN};
@@ -67,6 +69,7 @@ impl Proxy {
             }
             Ok(Admitted::Purge(purge)) => self
                 .purge(&purge)
+                .await
                 .map_err(|error| refused(&error))
                 .map(|()| (Source::None, own_page(StatusCode::OK, "purged\n".into()))),
             Ok(Admitted::Site(asked)) if !human => self.serve_peer(&asked).await,
@@ -169,7 +172,7 @@ impl Proxy {
             && !asked.told.no_cache
             && let Some(flight) = self.flights.find(&key)
             && let Begin::Stream(arriving) = flight.begun().await
-            && arriving.is_for(asked)
+            && arriving.is_for(asked, false)
         {
             let status = joined(forward, arriving.source);
             let response = self.respond_arriving(asked, &arriving, &flight, status);
@@ -230,10 +233,15 @@ impl Proxy {
         forward: Forward,
     ) -> Result<Answer, Failure> {
         let insists = forward == Forward::Request || asked.told.no_cache;
+        let mut waited = false;
         let (flight, leader) = match self.boarding(asked, &key, insists).await {
             Ok(None) => return self.pass(asked, forward).await,
             Ok(Some(Boarding::Stored(stored))) => return self.hit(asked, &stored).await,
             Ok(Some(Boarding::Joined(flight))) => (flight, None),
+            Ok(Some(Boarding::Waiting(flight))) => {
+                waited = shares_waiting(asked);
+                (flight, None)
+            }
             Ok(Some(Boarding::New(landing))) => {
                 let (sender, receiver) = oneshot::channel();
                 let flight = landing.flight.clone();
@@ -258,7 +266,7 @@ impl Proxy {
             source: Source::None,
         };
         match flight.begun().await {
-            Begin::Stream(arriving) if !collapsed || arriving.is_for(asked) => {
+            Begin::Stream(arriving) if !collapsed || arriving.is_for(asked, waited) => {
                 if collapsed {
                     self.metrics.collapsed.inc();
                 }
@@ -271,11 +279,15 @@ impl Proxy {
             }
             Begin::Stream(_) => self.pass(asked, forward).await,
             Begin::Stored(stored, source, answered)
-                if !collapsed || stored.is_for(asked, source) =>
+                if !collapsed || stored.is_for(asked, source, waited) =>
             {
                 let stored_now = source != Source::Local;
                 let status = CacheStatus { answered, stored: stored_now, source, ..status };
-                Ok((source, self.respond_stored(asked, &stored, status).await?))
+                let mut response = self.respond_stored(asked, &stored, status).await?;
+                if !collapsed {
+                    response.headers_mut().extend(flight.take_withheld());
+                }
+                Ok((source, response))
             }
             Begin::Stored(..) => self.pass(asked, forward).await,
             Begin::Pass(reason) => {
@@ -295,10 +307,15 @@ impl Proxy {
         insists: bool,
     ) -> Result<Option<Boarding>, Failure> {
         let boarding = self.flights.board(key, || self.landed(asked))?;
-        let Boarding::Joined(flight) = &boarding else { return Ok(Some(boarding)) };
+        let (flight, early) = match &boarding {
+            Boarding::Joined(flight) => (flight, false),
+            Boarding::Waiting(flight) => (flight, true),
+            _ => return Ok(Some(boarding)),
+        };
         // What the origin said before it came is not what an insisting client wants to hear.
-        let too_late = insists && flight.has_begun();
-        if !too_late && !flight.begun().await.needs_validation(asked) {
+        let too_late = insists && !early;
+        let waited = early && shares_waiting(asked);
+        if !too_late && !flight.begun().await.needs_validation(asked, waited) {
             return Ok(Some(boarding));
         }
         // What the flight leaves behind can be validated.
@@ -319,14 +336,18 @@ impl Proxy {
         }
         let miss = || Failure::new(Reason::ProxyInternalResponse, "not held");
         let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
-        match flight.begun_for_peer().await {
-            Some(Begin::Stream(arriving)) if arriving.is_for(asked) => {
+        let at = asked.selecting.get(RANGE).and_then(first_of);
+        match flight.begun_for_peer(at).await {
+            ForPeer::Begun(Begin::Stream(arriving)) if arriving.is_for(asked, false) => {
                 let source = arriving.source;
                 let status = joined(Forward::UriMiss, source);
                 let response = self.respond_arriving(asked, &arriving, &flight, status);
                 Ok((source, response.ok_or_else(miss)?))
             }
-            Some(Begin::Stored(stored, ..)) if fresh(&stored) => self.hit(asked, &stored).await,
+            ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(&stored) => {
+                self.hit(asked, &stored).await
+            }
+            ForPeer::Later => Err(miss().with_status(StatusCode::SERVICE_UNAVAILABLE)),
             _ => Err(miss()),
         }
     }
@@ -346,11 +367,19 @@ impl Proxy {
     }
 }
 
+/// Whether a response that came while this request waited for it answers it, also where one more request
+/// would need a validation. It does behind the suffix, where a crowd must not reach the origin; a site's
+/// requests each have what they ask for (RFC 9111, section 5.2.2.4).
+fn shares_waiting(asked: &Asked) -> bool {
+    asked.mode == Mode::Suffixed
+}
+
 /// As the one who asked over HTTP is told.
 fn refused(error: &PurgeError) -> Failure {
     let (reason, status) = match error {
         PurgeError::Name(_) => (Reason::HttpRequestError, StatusCode::BAD_REQUEST),
         PurgeError::Full => (Reason::ProxyInternalError, StatusCode::SERVICE_UNAVAILABLE),
+        PurgeError::NotWritten => (Reason::ProxyInternalError, StatusCode::INTERNAL_SERVER_ERROR),
     };
     Failure::new(reason, error.to_string()).with_status(status)
 }

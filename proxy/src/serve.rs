@@ -5,6 +5,7 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
+use coralline_overlay::Handle;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -25,8 +26,9 @@ use crate::admit::Entrance;
 use crate::interim::{Interleaved, Line};
 use crate::limits::{
     ACCEPT_PAUSE, H2_PING, H2_SEND_BUFFER, HEAD_TIMEOUT, MAX_FIELDS, MAX_H2_STREAMS,
-    MAX_REQUEST_HEAD, REQUEST_BUFFER, TLS_HANDSHAKE_TIMEOUT,
+    MAX_PEER_STREAMS, MAX_REQUEST_HEAD, REQUEST_BUFFER, TLS_HANDSHAKE_TIMEOUT,
 };
+use crate::peer::peer_acceptor;
 use crate::setup::crypto;
 use crate::{Proxy, StartError};
 
@@ -37,8 +39,8 @@ pub enum Door {
     Http,
     /// Clients, over TLS.
     Https(TlsAcceptor),
-    /// Other nodes.
-    Peer,
+    /// Other nodes, in HTTP/2 over TLS with their identities as keys.
+    Peer(TlsAcceptor),
 }
 
 impl Door {
@@ -66,11 +68,17 @@ impl Door {
         Ok(Self::Https(TlsAcceptor::from(Arc::new(tls))))
     }
 
+    /// The door for `[peer]` of the node that `index` knows.
+    #[must_use]
+    pub fn peer(index: &Handle) -> Self {
+        Self::Peer(peer_acceptor(index))
+    }
+
     const fn entrance(&self) -> Entrance {
         match self {
             Self::Http => Entrance::Client { tls: false },
             Self::Https(_) => Entrance::Client { tls: true },
-            Self::Peer => Entrance::Peer,
+            Self::Peer(_) => Entrance::Peer,
         }
     }
 }
@@ -121,7 +129,7 @@ impl Proxy {
         door: &Door,
         graceful: &GracefulShutdown,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let is_peer = matches!(door, Door::Peer);
+        let is_peer = matches!(door, Door::Peer(_));
         let slots = if is_peer { &self.peer_slots } else { &self.client_slots };
         let Ok(slot) = slots.clone().try_acquire_owned() else {
             self.metrics.refused_connections.inc();
@@ -133,12 +141,12 @@ impl Proxy {
         let entrance = door.entrance();
         Some(async move {
             let _open = open;
-            let Door::Https(acceptor) = door else {
+            let (Door::Https(acceptor) | Door::Peer(acceptor)) = door else {
                 return proxy.converse(stream, entrance, watcher).await;
             };
             match timeout(TLS_HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(tls)) => proxy.converse(tls, entrance, watcher).await,
-                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Ok(Err(error)) => tracing::debug!(?entrance, %error, "TLS handshake failed"),
                 Err(_) => tracing::debug!("TLS handshake took too long"),
             }
         })
@@ -156,8 +164,12 @@ impl Proxy {
             let answer = self.clone().handle(request, entrance, activity.clone(), line.clone());
             async move { Ok::<_, Infallible>(answer.await) }
         });
+        let protocol = match entrance {
+            Entrance::Client { .. } => protocol(),
+            Entrance::Peer => peer_protocol(),
+        };
         let connection =
-            protocol().serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+            protocol.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         tokio::select! {
             ended = watcher.watch(connection) => if let Err(error) = ended {
                 // hyper has answered 400, 414 or 431 itself where the head could not be read.
@@ -185,6 +197,13 @@ fn protocol() -> Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(MAX_REQUEST_HEAD).unwrap_or(u32::MAX))
         .max_send_buf_size(H2_SEND_BUFFER)
         .keep_alive_interval(Some(H2_PING));
+    builder
+}
+
+/// HTTP/2 alone, with more streams: all that one node asks of another goes over one connection.
+fn peer_protocol() -> Builder<TokioExecutor> {
+    let mut builder = protocol().http2_only();
+    builder.http2().max_concurrent_streams(MAX_PEER_STREAMS);
     builder
 }
 

@@ -4,10 +4,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use coralline_overlay::Identity;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
 use crate::limits::{FORGIVEN_BY_HALF, MAX_STANDINGS, PEER_PENALTY, STANDING_MEMORY};
+
+/// A peer: where its content is, and who has to be there. Nobody gets another into disrepute.
+pub(crate) type PeerKey = (SocketAddr, Identity);
 
 /// What came of asking a peer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -91,7 +95,7 @@ impl Standing {
 
 /// Those of all peers that were dealt with lately. Cheap to share; bounded.
 pub(crate) struct Standings {
-    peers: Cache<SocketAddr, Standing>,
+    peers: Cache<PeerKey, Standing>,
 }
 
 impl Standings {
@@ -101,7 +105,7 @@ impl Standings {
     }
 
     /// Learns from a dealing.
-    pub(crate) fn learn(&self, now: Instant, peer: SocketAddr, dealing: Dealing) {
+    pub(crate) fn learn(&self, now: Instant, peer: PeerKey, dealing: Dealing) {
         self.peers.entry(peer).and_upsert_with(|known| {
             let mut standing = known.map_or(Standing::new(now), moka::Entry::into_value);
             standing.learn(now, dealing);
@@ -110,14 +114,14 @@ impl Standings {
     }
 
     /// It failed a while ago, or was wrong a longer while ago: nobody asks it now.
-    pub(crate) fn shuns(&self, now: Instant, peer: SocketAddr) -> bool {
+    pub(crate) fn shuns(&self, now: Instant, peer: PeerKey) -> bool {
         let until = self.peers.get(&peer).and_then(|standing| standing.shunned_until);
         until.is_some_and(|until| now < until)
     }
 
     /// The time that a small answer of this peer is expected to take, with its faults counted in; of one
     /// that is not known, what is `usual` where it is.
-    pub(crate) fn cost(&self, now: Instant, peer: SocketAddr, usual: Duration) -> Duration {
+    pub(crate) fn cost(&self, now: Instant, peer: PeerKey, usual: Duration) -> Duration {
         self.peers.get(&peer).map_or(usual, |standing| standing.cost(now, usual))
     }
 }
@@ -128,8 +132,8 @@ mod tests {
 
     const USUAL: Duration = Duration::from_millis(60);
 
-    fn peer(port: u16) -> SocketAddr {
-        ([44, 0, 0, 1], port).into()
+    fn peer(port: u16) -> PeerKey {
+        (([44, 0, 0, 1], port).into(), Identity([0; 32]))
     }
 
     #[tokio::test(start_paused = true)]

@@ -53,6 +53,9 @@ pub(crate) struct Tier {
     tidying: Arc<Semaphore>,
     /// Responses that were not written, as the disk had too much to do.
     skipped: IntCounter,
+    /// Removals that were asked for, and those of them that would survive a loss of power.
+    removals: Arc<AtomicU64>,
+    lasting: Arc<AtomicU64>,
 }
 
 /// How many jobs wait for each URI.
@@ -62,6 +65,8 @@ enum Job {
     Keep(Arc<str>, Arc<Stored>),
     Remove(Arc<str>),
     Told(oneshot::Sender<()>),
+    /// Tells when all removals before it last.
+    Last(oneshot::Sender<()>),
 }
 
 /// The disk has too much to do: what is there stays as it is.
@@ -97,9 +102,16 @@ impl Tier {
         let (jobs, queue) = sync_channel(DISK_JOBS);
         let pending = Pending::default();
         let queued = Arc::new(AtomicU64::new(0));
-        let (worker, waiting, written) = (disk.clone(), pending.clone(), queued.clone());
+        let lasting = Arc::new(AtomicU64::new(0));
+        let worker = Worker {
+            disk: disk.clone(),
+            pending: pending.clone(),
+            queued: queued.clone(),
+            removed: 0,
+            lasting: lasting.clone(),
+        };
         // It ends with the last sender.
-        thread::spawn(move || work(&worker, &queue, &waiting, &written));
+        thread::spawn(move || worker.work(&queue));
         let windows = config.cache.memory.0 / DISK_WINDOWS_SHARE / DISK_WINDOW;
         let streams = usize::try_from(windows).unwrap_or(usize::MAX).clamp(1, DISK_STREAMS);
         let (readers, streams) = (Semaphore::new(DISK_READERS), Semaphore::new(streams));
@@ -116,6 +128,8 @@ impl Tier {
             readers,
             streams,
             skipped,
+            removals: Arc::default(),
+            lasting,
         }))
     }
 
@@ -158,22 +172,43 @@ impl Tier {
 
     /// Removes all variants, some time from now, and after all that was to be kept before.
     pub(crate) fn remove(&self, uri: &Arc<str>) -> Result<(), Behind> {
+        if !self.disk.contains(uri.as_bytes()) && !lock(&self.pending).contains_key(uri) {
+            return Ok(());
+        }
         self.queue(uri, Job::Remove(uri.clone()))
+    }
+
+    /// Waits until all removals so far would survive a kill and a loss of power; false if the disk does not
+    /// see to that in time. Those who wait at once cost the disk as much as one.
+    pub(crate) async fn removals_last(&self) -> bool {
+        let asked = self.removals.load(Ordering::SeqCst);
+        if self.lasting.load(Ordering::SeqCst) >= asked {
+            return true;
+        }
+        let _ = timeout(DISK_PATIENCE, self.told(Job::Last)).await;
+        self.lasting.load(Ordering::SeqCst) >= asked
     }
 
     fn queue(&self, uri: &Arc<str>, job: Job) -> Result<(), Behind> {
         let mut pending = lock(&self.pending);
+        let removal = matches!(job, Job::Remove(_));
         self.jobs.try_send(job).map_err(|_| Behind)?;
+        // Under the lock: who counts its own has counted those that are done before.
+        self.removals.fetch_add(removal.into(), Ordering::SeqCst);
         *pending.entry(uri.clone()).or_default() += 1;
         Ok(())
     }
 
     /// Waits until all that was to be done is done.
     pub(crate) async fn settle(&self) {
+        self.told(Job::Told).await;
+    }
+
+    async fn told(&self, job: fn(oneshot::Sender<()>) -> Job) {
         let (told, done) = oneshot::channel();
         let jobs = self.jobs.clone();
         // The queue may be full.
-        let _ = spawn_blocking(move || jobs.send(Job::Told(told))).await;
+        let _ = spawn_blocking(move || jobs.send(job(told))).await;
         let _ = done.await;
     }
 
@@ -319,24 +354,43 @@ fn whole(mut object: Object) -> Option<Chunks> {
     Some(Chunks::new(pieces))
 }
 
-/// The thread that writes what has landed.
-fn work(disk: &Disk, queue: &Receiver<Job>, pending: &Pending, queued: &AtomicU64) {
-    while let Ok(job) = queue.recv() {
-        match job {
-            Job::Keep(uri, stored) => {
-                // What the disk refuses it counts itself. What it has then is an older one.
-                if matches!(keep(disk, &uri, &stored), Err(refused) if refused != Refused::Replaced)
-                {
-                    remove(disk, &uri);
+/// The thread that writes what has landed, and removes.
+struct Worker {
+    disk: Disk,
+    pending: Pending,
+    queued: Arc<AtomicU64>,
+    /// Removals that are done.
+    removed: u64,
+    lasting: Arc<AtomicU64>,
+}
+
+impl Worker {
+    fn work(mut self, queue: &Receiver<Job>) {
+        while let Ok(job) = queue.recv() {
+            match job {
+                Job::Keep(uri, stored) => {
+                    let kept = keep(&self.disk, &uri, &stored);
+                    // What the disk refuses it counts itself. What it has then is an older one.
+                    if matches!(kept, Err(refused) if refused != Refused::Replaced) {
+                        remove(&self.disk, &uri);
+                    }
+                    self.queued.fetch_sub(stored.weight(), Ordering::Relaxed);
+                    done(&self.pending, &uri);
                 }
-                queued.fetch_sub(stored.weight(), Ordering::Relaxed);
-                done(pending, &uri);
+                Job::Remove(uri) => {
+                    remove(&self.disk, &uri);
+                    self.removed += 1;
+                    done(&self.pending, &uri);
+                }
+                Job::Told(told) => _ = told.send(()),
+                Job::Last(told) => {
+                    let behind = self.lasting.load(Ordering::SeqCst) < self.removed;
+                    if behind && self.disk.sync().is_ok() {
+                        self.lasting.store(self.removed, Ordering::SeqCst);
+                    }
+                    let _ = told.send(());
+                }
             }
-            Job::Remove(uri) => {
-                remove(disk, &uri);
-                done(pending, &uri);
-            }
-            Job::Told(told) => _ = told.send(()),
         }
     }
 }

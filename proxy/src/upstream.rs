@@ -2,9 +2,9 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
+use coralline_overlay::Pointer;
 use http::response;
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -23,8 +23,8 @@ pub(crate) struct Upstream {
     pub(crate) body: Incoming,
     pub(crate) times: Times,
     pub(crate) source: Source,
-    /// The peer that sends it, if it had all of it and so sends as fast as it can.
-    pub(crate) holder: Option<SocketAddr>,
+    /// The peer that sends it, if one does.
+    pub(crate) peer: Option<Pointer>,
 }
 
 /// HTTP/1.1 with bounded heads and a bounded pool whose idle connections do end.

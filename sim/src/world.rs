@@ -242,6 +242,23 @@ impl World {
         self.query(node, key, |core, now, pointer| core.claim(now, key, pointer, ttl))
     }
 
+    /// Starts a claim past answers that led nowhere.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn claim_except(
+        &mut self,
+        node: usize,
+        key: Key,
+        ttl: Duration,
+        except: Except,
+    ) -> Result<QueryId, Busy> {
+        self.announce(node, key, ttl);
+        self.query(node, key, |core, now, pointer| {
+            core.claim_except(now, key, pointer, ttl, except)
+        })
+    }
+
     /// Starts a withdrawal of that node's pointer.
     ///
     /// # Errors

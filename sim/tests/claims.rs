@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coralline_overlay::{Key, Outcome};
+use coralline_overlay::{Except, Key, Outcome, Pointer, State};
 use coralline_sim::{Plan, World, measure};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,10 +25,24 @@ fn scene(seed: u64) -> (World, Key, Vec<usize>) {
 
 /// Lets these claim the key at once. Gives the winners, and the holders that the others were sent to.
 fn race(world: &mut World, key: Key, nodes: &[usize]) -> (Vec<usize>, Vec<usize>) {
-    let open: Vec<_> = nodes
-        .iter()
-        .map(|node| (*node, world.claim(*node, key, TTL).expect("it has nothing in flight")))
-        .collect();
+    race_except(world, key, nodes, &[])
+}
+
+/// The same past these holders.
+fn race_except(
+    world: &mut World,
+    key: Key,
+    nodes: &[usize],
+    dead: &[usize],
+) -> (Vec<usize>, Vec<usize>) {
+    let mut except = Except::default();
+    for node in dead {
+        let (holder, state) = (world.contact(*node), State::Whole);
+        except.add(&[Pointer { holder, state, length: None, root: None }], None);
+    }
+    let mut claim = |node| world.claim_except(node, key, TTL, except.clone());
+    let open: Vec<_> =
+        nodes.iter().map(|node| (*node, claim(*node).expect("it has nothing in flight"))).collect();
     world.settle();
     let (mut winners, mut holders) = (Vec::new(), Vec::new());
     for (node, query) in open {
@@ -56,6 +70,30 @@ fn a_claimant_that_dies_is_followed_by_one() {
         world.run(TTL + SECOND);
         let (winners, holders) = race(&mut world, key, rivals);
         assert_eq!((winners.len(), holders), (1, winners));
+    }
+}
+
+/// Whoever follows pointers to the dead asks again without them: one goes to the origin, and the others
+/// go to that one, however many dead holders fill the key's place.
+#[test]
+fn of_those_who_were_led_to_the_dead_one_wins() {
+    for seed in 0..SEEDS {
+        for holders in [1, 6] {
+            let (mut world, key, nearest) = scene(seed);
+            let (dead, rivals) = (&nearest[50..50 + holders], &nearest[60..72]);
+            for node in dead {
+                world.put(*node, key, 600 * SECOND).expect("it has nothing in flight");
+                world.settle();
+            }
+            dead.iter().for_each(|node| world.kill(*node));
+            let (winners, shown) = race(&mut world, key, rivals);
+            assert_eq!(winners, [], "nobody knows yet");
+            assert!(shown.iter().all(|node| dead.contains(node)));
+            let (winners, shown) = race_except(&mut world, key, rivals, dead);
+            assert_eq!((winners.len(), shown), (1, winners.clone()), "{holders} holders");
+            let (again, shown) = race_except(&mut world, key, rivals, dead);
+            assert_eq!((again, shown), (winners.clone(), winners), "it is still its claim");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The ports of every node; addresses differ instead.
@@ -163,11 +164,26 @@ impl Node {
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Octets of memory in use.
+    pub(crate) fn memory(&self) -> u64 {
+        let id = self.child.as_ref().expect("it runs").id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: u64 = line.unwrap().split_whitespace().next().unwrap().parse().unwrap();
+        kib * 1024
+    }
+
     /// Sends a signal such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.as_ref().expect("it runs").id().to_string();
         let sent = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &id]).status();
         assert!(sent.unwrap().success(), "kill -{name} {id}");
+    }
+
+    /// The same as `kill -9`, at once, by whoever has it running.
+    pub(crate) fn strike(&self) {
+        let id = self.child.as_ref().and_then(|child| Pid::from_raw(child.id().try_into().ok()?));
+        kill_process(id.expect("it runs"), Signal::KILL).unwrap();
     }
 
     /// Waits for the end of the process.
@@ -192,6 +208,12 @@ impl Node {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// What `Authorization` has to say to purge.
+    pub(crate) fn token(&self) -> String {
+        let token = fs::read_to_string(self.dir().join("state/admin.token")).unwrap();
+        format!("Bearer {}", token.trim())
     }
 
     /// All that it has logged.
@@ -239,6 +261,13 @@ impl Reply {
         values.collect::<Vec<_>>().join(", ")
     }
 
+    /// It has as many octets as it says.
+    pub(crate) fn is_whole(&self) -> bool {
+        let bodiless = matches!(self.status, 204 | 304);
+        let length = self.header("content-length").parse().ok();
+        bodiless || length.is_none_or(|length: usize| length == self.body.len())
+    }
+
     /// The body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -262,12 +291,26 @@ pub(crate) fn ask(
     target: &str,
     headers: &[(&str, &str)],
 ) -> Option<Reply> {
+    send(addr, method, target, headers, "")
+}
+
+/// The same, with content.
+pub(crate) fn send(
+    addr: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    content: &str,
+) -> Option<Reply> {
     let mut stream = TcpStream::connect_timeout(&addr, DEADLINE).ok()?;
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let fields: String =
+    let mut fields: String =
         headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let request = format!("{method} {target} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
+    if !content.is_empty() {
+        fields += &format!("Content-Length: {}\r\n", content.len());
+    }
+    let head = format!("{method} {target} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n");
+    stream.write_all((head + content).as_bytes()).ok()?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw).ok()?;
     parse(&raw)

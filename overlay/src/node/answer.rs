@@ -1,7 +1,5 @@
 //! What a node does for others: it answers their requests.
 
-use std::time::Duration;
-
 use crate::address::admissible;
 use crate::contact::Contact;
 use crate::id::Key;
@@ -13,7 +11,7 @@ use crate::query::Kind;
 use crate::store::Decision;
 use crate::table::shares;
 use crate::time::Instant;
-use crate::wire::{Answer, Body, Message, Nodes, Note, Refusal, Request, Value, Want};
+use crate::wire::{Answer, Body, Message, Nodes, Refusal, Request, Value, Want};
 
 impl Overlay {
     pub(super) fn on_request(&mut self, now: Instant, from: Heard, number: u64, request: &Request) {
@@ -60,8 +58,8 @@ impl Overlay {
         match *request {
             Request::Ping => Answer::Pong,
             Request::Find { key, level, want, course } => {
-                if let Want::Claim(note, ttl) = want
-                    && let Some(answer) = self.decide(now, &sender, proven, key, note, ttl)
+                if let Want::Claim(..) = want
+                    && let Some(answer) = self.decide(now, &sender, proven, key, want)
                 {
                     return answer;
                 }
@@ -73,12 +71,12 @@ impl Overlay {
                 self.stats.stores_refused += 1;
                 Answer::Refused(Refusal::Unproven)
             }
-            Request::Store { key, note, ttl, claim, .. } => {
+            Request::Store { key, note, ttl, claim, passed, .. } => {
                 let pointer = note.by(sender);
                 let decision = if claim {
-                    self.store.claim(now, key, pointer, ttl, proven)
+                    self.store.claim(now, key, pointer, ttl, proven, &passed)
                 } else {
-                    let stored = self.store.put(now, key, pointer, ttl);
+                    let stored = self.store.put_beside(now, key, pointer, ttl, &passed);
                     stored.map_or_else(Decision::Refused, |()| Decision::Claimed)
                 };
                 match decision {
@@ -154,14 +152,14 @@ impl Overlay {
         sender: &Contact,
         proven: bool,
         key: Key,
-        note: Note,
-        ttl: Duration,
+        want: Want,
     ) -> Option<Answer> {
+        let Want::Claim(note, ttl, passed) = want else { return None };
         let is_nearest = !self.table.knows_nearer(&key, &self.id.distance(&key));
         if !is_nearest || !self.upkeep.is_settled(now) {
             return None;
         }
-        match self.store.claim(now, key, note.by(*sender), ttl, proven) {
+        match self.store.claim(now, key, note.by(*sender), ttl, proven, &passed) {
             Decision::Claimed => {
                 let nearest = self.nearer(sender, Level::GLOBAL, &key, Course::Greedy);
                 Some(Answer::Claimed { nearest, provisional: !proven })

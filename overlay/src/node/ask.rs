@@ -28,8 +28,12 @@ impl Overlay {
         let (level, lookup) = self.search(now, key, &kind, from, LOOKUP_WIDTH);
         let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME, self.rules);
         query.pass_by(except);
+        let mut members = self.members(&key);
         if is_claim {
-            query.peek(self.members(&key));
+            query.peek(members);
+        } else if kind == Kind::Get && level != Level::GLOBAL && !self.hot.is_hot(now, &key) {
+            members.remove(0);
+            query.peek(members);
         }
         // This node is the first on the way.
         if let Some(nodes) = self.first_step(now, &key, &kind) {

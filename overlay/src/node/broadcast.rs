@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::clusters::{Memberships, Rings};
     use crate::contact::{Identity, Services};
-    use crate::node::Settings;
+    use crate::settings::Settings;
 
     fn contact(at: u8) -> Contact {
         Contact {

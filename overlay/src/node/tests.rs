@@ -1,7 +1,8 @@
 //! One core, and the messages of strangers.
 
 use super::*;
-use crate::contact::Services;
+use crate::contact::{Identity, Services};
+use crate::except::Passed;
 use crate::level::Level;
 use crate::limits::{MAX_CLOSER, MAX_JOIN_WAIT, MAX_PROVISIONAL, PROVISIONAL_TTL, SETTLED_AFTER};
 use crate::lookup::Course;
@@ -109,7 +110,14 @@ impl Bench {
 
 fn store(claim: bool) -> Request {
     let note = Note { state: State::Whole, length: None, root: None };
-    Request::Store { key: key(), level: Level::GLOBAL, note, ttl: 60 * SECOND, claim }
+    Request::Store {
+        key: key(),
+        level: Level::GLOBAL,
+        note,
+        ttl: 60 * SECOND,
+        claim,
+        passed: Passed::default(),
+    }
 }
 
 fn find(want: Want) -> Request {
@@ -183,7 +191,7 @@ fn a_claim_of_the_unproven_counts_for_a_moment_and_until_it_is_confirmed() {
     bench.now = bench.now + SETTLED_AFTER;
     let (first, second) = (far.next().unwrap(), far.next().unwrap());
     let note = Note { state: State::Receiving, length: None, root: None };
-    let claim = find(Want::Claim(note, 60 * SECOND));
+    let claim = find(Want::Claim(note, 60 * SECOND, Passed::default()));
     let holder = |answer: &Answer| match answer {
         Answer::Nodes(nodes) => nodes.values.first().map(|value| value.pointer.holder),
         _ => None,
@@ -217,7 +225,7 @@ fn provisional_claims_are_few() {
     let keys = (0_u32..).map(|name| Key::of_name(&name.to_be_bytes())).filter(is_nearest);
     let keys: Vec<_> = keys.take(MAX_PROVISIONAL + 1).collect();
     let note = Note { state: State::Receiving, length: None, root: None };
-    let want = Want::Claim(note, 60 * SECOND);
+    let want = Want::Claim(note, 60 * SECOND, Passed::default());
     for (at, key) in keys.into_iter().enumerate() {
         let (level, course) = (Level::GLOBAL, Course::Greedy);
         let request = Request::Find { key, level, want, course };

@@ -2,14 +2,15 @@
 
 use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
-    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, SET_COOKIE,
 };
 
 use super::directives::ResponseDirectives;
 
-/// Fields that say how the kept body is to be read: a 304 or a HEAD response does not change the body.
-const OF_THE_BODY: [HeaderName; 4] =
-    [CONTENT_ENCODING, CONTENT_TYPE, CONTENT_RANGE, CONTENT_LENGTH];
+/// Fields that a 304 or a HEAD response does not change: those that say how the kept body is to be read, and
+/// cookies, which are for the one who asked just now, whoever may have the kept one.
+const NOT_UPDATED: [HeaderName; 5] =
+    [CONTENT_ENCODING, CONTENT_TYPE, CONTENT_RANGE, CONTENT_LENGTH, SET_COOKIE];
 
 /// The preconditions that ask whether a kept response still holds (section 4.3.1).
 pub(crate) fn preconditions(
@@ -62,7 +63,7 @@ fn opaque(tag: &HeaderValue) -> &[u8] {
 /// already, over the kept ones.
 pub(crate) fn freshen(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     let mut headers = stored.clone();
-    for name in update.keys().filter(|name| !OF_THE_BODY.contains(name)) {
+    for name in update.keys().filter(|name| !NOT_UPDATED.contains(name)) {
         headers.remove(name);
         for value in update.get_all(name) {
             headers.append(name, value.clone());
@@ -140,6 +141,7 @@ mod tests {
         ]);
         let update = headers(&[
             ("etag", "\"a\""),
+            ("set-cookie", "somebody=else"),
             ("content-type", "text/b"),
             ("content-length", "10"),
             ("content-foo", "new"),

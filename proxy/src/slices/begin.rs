@@ -97,6 +97,9 @@ impl Proxy {
                 return Begun::Slices(Begin::Pass(reason));
             }
         };
+        if !landing.flight.begin_landing() {
+            return Begun::Unfit;
+        }
         let Some(object) = tier.put_head(&job.uri, &arriving, part.total).await else {
             return Begun::Unfit;
         };

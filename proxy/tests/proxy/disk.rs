@@ -4,7 +4,7 @@ use coralline_proxy::Purge;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::world::{Node, Origin, Response, ok};
+use crate::world::{Node, Origin, Response, ok, until};
 
 const MIB: usize = 1 << 20;
 
@@ -49,7 +49,7 @@ async fn a_restart_forgets_neither_what_is_kept_nor_what_is_purged() {
         check(&first.get(&host, path, &[english]).await, english.as_bytes(), "origin");
     }
     let name = format!("http://{host}.cdn.localhost/b");
-    first.proxy.purge(&Purge { urls: vec![name], hard: true, ..Purge::default() }).unwrap();
+    first.proxy.purge(&Purge { urls: vec![name], hard: true, ..Purge::default() }).await.unwrap();
     first.proxy.close().await;
     first.shutdown().await;
     let second = node(dir.path()).await;
@@ -94,6 +94,40 @@ async fn a_body_beyond_memory_reaches_the_fast_the_slow_and_the_late() {
     let again = crate::disk::node(dir.path()).await;
     check(&again.get(&host, "/", &[]).await, &body, "local");
     assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn who_reads_from_disk_goes_on_while_it_is_replaced_and_purged() {
+    let dir = tempfile::tempdir().unwrap();
+    let versions = [random(24 * MIB, 1), random(24 * MIB, 2)];
+    let answers = versions.clone().map(|body| ok("Cache-Control: max-age=60\r\n", &body));
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::start(move |_, mut stream| {
+        let n = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let answer = answers[n.min(1)].clone();
+        async move {
+            let _ = stream.write_all(&answer).await;
+        }
+    })
+    .await;
+    let node = node(dir.path()).await;
+    let host = origin.host();
+    check(&node.get(&host, "/", &[]).await, &versions[0], "origin");
+    until("it is kept", || node.proxy.sources().cache_objects == 1).await;
+    let mut slow = TcpStream::connect(node.http).await.unwrap();
+    let request =
+        format!("GET / HTTP/1.1\r\nHost: {host}.cdn.localhost:1\r\nConnection: close\r\n\r\n");
+    slow.write_all(request.as_bytes()).await.unwrap();
+    slow.read_exact(&mut [0; 12]).await.unwrap();
+    let name = format!("http://{host}.cdn.localhost/");
+    let purge = Purge { urls: vec![name], hard: true, ..Purge::default() };
+    node.proxy.purge(&purge).await.unwrap();
+    check(&node.get(&host, "/", &[]).await, &versions[1], "origin");
+    until("it is kept", || node.proxy.sources().cache_objects == 1).await;
+    check(&node.get(&host, "/", &[]).await, &versions[1], "local");
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.ends_with(&versions[0]), "it has what it began with: {} octets", rest.len());
 }
 
 #[tokio::test]

@@ -185,7 +185,9 @@ fn is_strongly_about(update: &Answer, kept: &Answer) -> bool {
 fn updated(kept: &Answer, update: &Answer) -> Answer {
     let mut fields = kept.fields.clone();
     fields.remove("age");
-    fields.extend(update.fields.clone());
+    // A cookie is for the one who asked just now.
+    let for_all = update.fields.clone().into_iter().filter(|(name, _)| name != "set-cookie");
+    fields.extend(for_all);
     Answer { fields, ..kept.clone() }
 }
 

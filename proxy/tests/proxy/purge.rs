@@ -61,13 +61,13 @@ async fn each_way_to_name_it_purges_it_and_nothing_else() {
     check(&node.get(&host, "/dir/a", &[]).await, "1", "origin");
     let (mut asked, mut body) = (1, "1".to_owned());
     for way in ways {
-        node.proxy.purge(&way).unwrap();
+        node.proxy.purge(&way).await.unwrap();
         asked += 1;
         // Soft: it was validated, and is as good as new.
         check(&node.get(&host, "/dir/a", &[]).await, &body, "origin");
         check(&node.get(&host, "/dir/a", &[]).await, &body, "local");
         assert_eq!(origin.count(), asked, "{way:?}");
-        node.proxy.purge(&Purge { hard: true, ..way }).unwrap();
+        node.proxy.purge(&Purge { hard: true, ..way }).await.unwrap();
         asked += 1;
         let response = node.get(&host, "/dir/a", &[]).await;
         body = asked.to_string();
@@ -75,12 +75,12 @@ async fn each_way_to_name_it_purges_it_and_nothing_else() {
         assert_eq!((response.field("cache-tag"), response.field("xkey")), (None, None));
     }
     for other in others {
-        node.proxy.purge(&other).unwrap();
-        node.proxy.purge(&Purge { hard: true, ..other }).unwrap();
+        node.proxy.purge(&other).await.unwrap();
+        node.proxy.purge(&Purge { hard: true, ..other }).await.unwrap();
         assert_eq!(node.get(&host, "/dir/a", &[]).await.source(), "local");
     }
     let wrong = Purge { urls: vec![url, "no url".into()], ..Purge::default() };
-    assert!(node.proxy.purge(&wrong).is_err());
+    assert!(node.proxy.purge(&wrong).await.is_err());
     assert_eq!(node.get(&host, "/dir/a", &[]).await.source(), "local", "nothing of it is done");
 }
 
@@ -92,10 +92,10 @@ async fn a_soft_purge_leaves_a_stand_in_and_a_hard_one_leaves_nothing() {
     check(&node.get(&host, "/a", &[]).await, "1", "origin");
     origin.stop().await;
     let mut purge = Purge { tags: vec!["all".into()], ..Purge::default() };
-    node.proxy.purge(&purge).unwrap();
+    node.proxy.purge(&purge).await.unwrap();
     check(&node.get(&host, "/a", &[]).await, "1", "local");
     purge.hard = true;
-    node.proxy.purge(&purge).unwrap();
+    node.proxy.purge(&purge).await.unwrap();
     assert_eq!(node.get(&host, "/a", &[]).await.status, 502);
 }
 
@@ -106,7 +106,7 @@ async fn neither_a_peer_nor_a_late_transfer_brings_it_back() {
     let host = origin.host();
     check(&a.get(&host, "/a", &[]).await, "1", "origin");
     let purge = Purge { hosts: vec!["localhost".into()], hard: true, ..Purge::default() };
-    b.proxy.purge(&purge).unwrap();
+    b.proxy.purge(&purge).await.unwrap();
     check(&b.get(&host, "/a", &[]).await, "2", "origin");
     let from_peer = c.get(&host, "/a", &[]).await.source();
     assert!(from_peer.starts_with("peer:"), "{from_peer}");
@@ -132,7 +132,7 @@ async fn neither_a_peer_nor_a_late_transfer_brings_it_back() {
         while slow.count() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        a.proxy.purge(&purge).unwrap();
+        a.proxy.purge(&purge).await.unwrap();
         let response = a.get(&host, "/a", &[]).await;
         gate.add_permits(1);
         response

@@ -208,6 +208,57 @@ async fn a_304_about_something_else_is_not_used() {
 }
 
 #[tokio::test]
+async fn a_304_to_a_request_without_condition_is_an_error() {
+    let other = not_modified("ETag: \"v2\"\r\n");
+    let stale = "Cache-Control: max-age=60, must-revalidate\r\nAge: 60\r\nETag: \"v1\"\r\n";
+    let origin = sequence(vec![ok(stale, b"old"), other.clone(), other]).await;
+    let node = Node::of_site(&origin).await;
+    check(&node.site("GET /", &[], "").await, "old", "origin");
+    assert_eq!(node.site("GET /", &[], "").await.status, 502);
+    assert_eq!(origin.count(), 3);
+}
+
+#[tokio::test]
+async fn a_cookie_in_a_304_is_for_the_one_who_asked() {
+    let update = "Cache-Control: max-age=60\r\nETag: \"v1\"\r\nX: new\r\nSet-Cookie: mine=1\r\n";
+    let origin = sequence(vec![ok(STALE, b"body"), not_modified(update)]).await;
+    let node = Node::of_site(&origin).await;
+    check(&node.site("GET /", &[], "").await, "body", "origin");
+    let mine = node.site("GET /", &[], "").await;
+    check(&mine, "body", "origin");
+    assert_eq!(mine.field("set-cookie").unwrap(), "mine=1");
+    let others = node.site("GET /", &[], "").await;
+    check(&others, "body", "local");
+    assert_eq!((others.field("x").unwrap().as_str(), others.field("set-cookie")), ("new", None));
+}
+
+#[tokio::test]
+async fn a_head_response_of_before_says_nothing_about_what_came_since() {
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = go.clone();
+    let origin = Origin::start(move |head, mut stream| {
+        let gate = gate.clone();
+        async move {
+            if head.starts_with("HEAD") {
+                let _ = gate.acquire().await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nETag: \"old\"\r\n\r\n").await;
+            } else {
+                let _ = stream.write_all(&ok(FRESH, b"new")).await;
+            }
+        }
+    })
+    .await;
+    let node = Arc::new(Node::of_site(&origin).await);
+    let asking = node.clone();
+    let head = tokio::spawn(async move { asking.site("HEAD /", &[], "").await.status });
+    until("the origin is asked", || origin.count() == 1).await;
+    check(&node.site("GET /", &[], "").await, "new", "origin");
+    go.add_permits(1);
+    assert_eq!(head.await.unwrap(), 200);
+    check(&node.site("GET /", &[], "").await, "new", "local");
+}
+
+#[tokio::test]
 async fn a_head_request_updates_what_is_kept() {
     let head = |lines: &str| {
         format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nCache-Control: max-age=60\r\n{lines}\r\n")
@@ -328,7 +379,15 @@ async fn a_stale_copy_is_used_while_it_is_validated() {
 
 #[tokio::test]
 async fn a_crowd_does_not_share_what_must_be_validated() {
-    for (line, expect) in [("max-age=60", 1), ("no-cache", 5)] {
+    // A site's own clients each have a validation; behind the suffix the one that they waited for is for all.
+    let table = [
+        ("max-age=60", "site", 1),
+        ("no-cache", "site", 5),
+        ("no-cache", "suffix", 1),
+        ("max-age=0", "suffix", 1),
+        ("private", "suffix", 5),
+    ];
+    for (line, mode, expect) in table {
         let lines = format!("Cache-Control: {line}\r\nETag: \"v1\"\r\n");
         let origin = Origin::start(move |_, mut stream| {
             let response = ok(&lines, b"body");
@@ -338,17 +397,31 @@ async fn a_crowd_does_not_share_what_must_be_validated() {
             }
         })
         .await;
-        let node = Arc::new(Node::of_site(&origin).await);
+        let node = Node::of_site_with(&origin, |config| {
+            config.origin.allow_private = vec!["127.0.0.0/8".parse().unwrap()];
+        });
+        let node = Arc::new(node.await);
         let crowd: Vec<_> = (0..5)
             .map(|_| {
                 let node = node.clone();
-                tokio::spawn(async move { node.site("GET /", &[], "").await.text() })
+                let host = origin.host();
+                tokio::spawn(async move {
+                    let response = match mode {
+                        "site" => node.site("GET /", &[], "").await,
+                        _ => node.get(&host, "/", &[]).await,
+                    };
+                    response.text()
+                })
             })
             .collect();
         for one in crowd {
             assert_eq!(one.await.unwrap(), "body");
         }
-        assert_eq!(origin.count(), expect, "{line}");
+        assert_eq!(origin.count(), expect, "{line} {mode}");
+        if mode == "suffix" {
+            node.get(&origin.host(), "/", &[]).await;
+            assert_eq!(origin.count(), expect + 1, "who comes later has a validation");
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Sites under their own name: what a browser sends goes to the origin, and what it answers comes back.
 
+use http_body_util::Empty;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::peers::ask_as_peer;
 use crate::world::{Node, Origin, exchange, ok};
 
 const FRESH: &str = "Cache-Control: max-age=3600\r\n";
@@ -173,6 +175,85 @@ async fn connections_are_upgraded_where_the_origin_agrees() {
 }
 
 #[tokio::test]
+async fn nobody_is_upgraded_who_did_not_ask() {
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    let origin = Origin::fixed(answer).await;
+    let node = Node::of_site(&origin).await;
+    for line in ["GET /", "HEAD /", "POST /"] {
+        assert_eq!(node.site(line, &[], "").await.status, 502, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn content_of_a_get_reaches_the_origin() {
+    let origin = Origin::start(|head, mut stream| async move {
+        let mut content = vec![0; if head.contains("chunked") { 13 } else { 3 }];
+        stream.read_exact(&mut content).await.unwrap();
+        let _ = stream.write_all(&ok("Cache-Control: max-age=60\r\n", &content)).await;
+    })
+    .await;
+    let node = Node::of_site(&origin).await;
+    for _ in 0..2 {
+        assert_eq!(node.site("GET /search", &[], "abc").await.text(), "abc");
+        let chunks = "3\r\nabc\r\n0\r\n\r\n";
+        let text = format!(
+            "GET /search HTTP/1.1\r\nHost: www.site.test\r\nConnection: close\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{chunks}"
+        );
+        assert_eq!(exchange(node.http, text.as_bytes()).await.text(), chunks);
+    }
+    assert_eq!(origin.count(), 4, "it is never kept");
+}
+
+/// Tells for each request on which connection it came.
+async fn connections(challenge: &'static str) -> Origin {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    Origin::start(move |first, mut stream| {
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            let mut head = first;
+            while !head.is_empty() {
+                let (status, line) = match head.contains("/login") {
+                    true => ("401 Unauthorized", format!("WWW-Authenticate: {challenge}\r\n")),
+                    false => ("200 OK", String::new()),
+                };
+                let body = n.to_string();
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\n{line}Content-Length: {length}\r\n\
+                     Cache-Control: no-store\r\n\r\n{body}"
+                );
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    break;
+                }
+                head = crate::world::read_head(&mut stream).await;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_connection_that_somebody_logged_in_on_is_nobody_elses() {
+    for (challenge, login, shared) in [
+        ("Basic realm=\"x\"", "Basic eDp5", true),
+        ("NTLM", "Basic eDp5", false),
+        ("Basic realm=\"x\", Negotiate", "Basic eDp5", false),
+        ("Basic", "NTLM TlRMTVNTUAAB", false),
+        ("Basic", "negotiate YII", false),
+    ] {
+        let origin = connections(challenge).await;
+        let node = Node::of_site(&origin).await;
+        let first = node.site("GET /", &[], "").await.text();
+        assert_eq!(node.site("GET /", &[], "").await.text(), first, "connections are reused");
+        let path = if login.starts_with("Basic") { "GET /login" } else { "GET /" };
+        node.site(path, &[&format!("Authorization: {login}")], "").await;
+        let after = node.site("GET /", &[], "").await.text();
+        assert_eq!(after == first, shared, "{challenge} {login}");
+    }
+}
+
+#[tokio::test]
 async fn other_names_are_suffixed_as_before() {
     let origin = Origin::fixed(ok(FRESH, b"x")).await;
     let node = Node::of_site(&origin).await;
@@ -184,9 +265,10 @@ async fn other_names_are_suffixed_as_before() {
     assert_eq!(exchange(node.http, &host("www.site.test", "TRACE")).await.status, 405);
     assert_eq!(exchange(node.http, &host("a.com.cdn.localhost", "POST")).await.status, 405);
     // Peers get nothing of a site, whatever scheme they name.
-    let ask = "GET / HTTP/1.1\r\nHost: www.site.test\r\nCoralline-Scheme: http\r\n\
-               Connection: close\r\n\r\n";
-    assert_eq!(exchange(node.peer, ask.as_bytes()).await.status, 504);
+    let other = Node::start("127.0.0.2", None, |_| ()).await;
+    let mut ask = http::Request::get("https://www.site.test/").body(Empty::new()).unwrap();
+    ask.headers_mut().insert("coralline-scheme", "http".parse().unwrap());
+    assert_eq!(ask_as_peer(&other, &node, ask).await.status(), 504);
     assert_eq!(origin.count(), 1);
 }
 

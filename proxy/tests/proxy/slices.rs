@@ -337,7 +337,7 @@ async fn the_whole_of_what_is_held_in_part_is_what_lacks_and_outlives_a_restart(
     assert!(again.body == whole.body && status_of(&again).starts_with("hit; "), "{again:?}");
     // Purging takes all slices.
     let name = format!("http://{}.cdn.localhost/", large.origin.host());
-    node.proxy.purge(&Purge { urls: vec![name], hard: true, ..Purge::default() }).unwrap();
+    node.proxy.purge(&Purge { urls: vec![name], hard: true, ..Purge::default() }).await.unwrap();
     check(&range(&node, &large, "20000000-20000001").await, 1, 20_000_000..20_000_002, total);
     assert_eq!(large.slices()[&19], 2);
 }

@@ -1,6 +1,7 @@
 //! Origins and peers that fail: the client gets right bytes or an honest error, never a wrong byte.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coralline_config::{Config, Https};
@@ -10,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::peers::{Peer, point};
 use crate::world::{Node, Origin, WEB, name_server, ok, read_response, until};
 
 /// A short body, a reset midway, a stall: the client's transfer breaks, and nothing is kept.
@@ -379,38 +381,67 @@ async fn small_chunks_do_not_multiply_memory() {
 #[tokio::test]
 async fn a_peer_that_answers_nonsense_is_passed_by() {
     let origin = Origin::fixed(ok("Cache-Control: max-age=60\r\nETag: \"1\"\r\n", b"true")).await;
-    for answer in [
-        "206 Partial Content\r\nContent-Range: bytes 0-3/4",
-        "200 OK\r\nCache-Control: no-store",
-        "304 Not Modified",
-        "503 Service Unavailable",
-        "101 Switching Protocols",
+    for (status, field) in [
+        (206, ("content-range", "bytes 0-3/4")),
+        (200, ("cache-control", "no-store")),
+        (304, ("x", "y")),
+        (503, ("x", "y")),
     ] {
-        let liar = Origin::fixed(format!(
-            "HTTP/1.1 {answer}\r\nCache-Status: x; hit\r\nContent-Length: 4\r\n\r\nEVIL"
-        ))
-        .await;
+        let liar = Peer::bind().await;
+        let addr = liar.addr;
         let a = Node::start("127.0.0.1", None, |_| ()).await;
         // A node of the index whose content port is the liar's.
-        let b = Node::start("127.0.0.1", Some(&a), |config| config.peer.listen = liar.addr).await;
+        let b = Node::start("127.0.0.1", Some(&a), |config| config.peer.listen = addr).await;
         a.knows(1).await;
         b.knows(1).await;
-        let path = format!("/{}", answer.len());
+        let asked = liar.serve(&b.index, move |_| async move {
+            let answer = http::Response::builder().status(status).header(field.0, field.1);
+            answer.header("cache-status", "x; hit").body("EVIL".into()).unwrap()
+        });
+        let path = format!("/{status}");
+        point(&b, &origin, &path).await;
+        for source in ["origin", "local"] {
+            let response = a.get(&origin.host(), &path, &[]).await;
+            assert_eq!((response.status, response.text().as_str()), (200, "true"), "{status}");
+            assert_eq!(response.source(), source, "{status}");
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "{status}");
+    }
+}
+
+/// Those who are led to a holder that is gone ask the index again without it: one of them goes to the
+/// origin, and the others find that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_those_who_find_a_dead_holder_one_asks_the_origin() {
+    let origin = Origin::fixed(ok("Cache-Control: max-age=60\r\n", b"true")).await;
+    let [a, b, c] = Node::three(|_| ()).await;
+    // A node of the index at whose content port nobody listens any more.
+    let closed = TcpListener::bind("127.0.0.4:0").await.unwrap().local_addr().unwrap();
+    let dead = Node::start("127.0.0.4", Some(&a), |config| config.peer.listen = closed).await;
+    for node in [&a, &b, &c, &dead] {
+        node.knows(3).await;
+    }
+    for n in 0..5 {
+        let path = format!("/{n}");
         let uri = format!("http://localhost:{}{path}", origin.addr.port());
         let key = coralline_overlay::Key::of_name(uri.as_bytes());
         let pointer = coralline_overlay::Pointer {
-            holder: b.index.local(),
+            holder: dead.index.local(),
             state: coralline_overlay::State::Whole,
             length: None,
             root: None,
         };
-        b.index.put(key, pointer, Duration::from_secs(60)).await.unwrap();
-        for source in ["origin", "local"] {
-            let response = a.get(&origin.host(), &path, &[]).await;
-            assert_eq!((response.status, response.text().as_str()), (200, "true"), "{answer}");
-            assert_eq!(response.source(), source, "{answer}");
-        }
-        assert_eq!(liar.count(), 1, "{answer}");
+        dead.index.put(key, pointer, Duration::from_secs(60)).await.unwrap();
+        let host = origin.host();
+        let got = tokio::join!(
+            a.get(&host, &path, &[]),
+            b.get(&host, &path, &[]),
+            c.get(&host, &path, &[])
+        );
+        let got = [got.0, got.1, got.2];
+        assert!(got.iter().all(|response| response.text() == "true"), "{got:?}");
+        let from_origin = got.iter().filter(|response| response.source() == "origin").count();
+        assert_eq!((from_origin, origin.count()), (1, n + 1), "{got:?}");
     }
 }
 

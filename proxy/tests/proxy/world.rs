@@ -30,7 +30,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// One node: overlay, proxy, listeners.
 pub(crate) struct Node {
     pub(crate) http: SocketAddr,
+    /// Where others are told that its content is.
     pub(crate) peer: SocketAddr,
+    /// Where it is.
+    pub(crate) content: SocketAddr,
     pub(crate) index: Handle,
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) registry: prometheus::Registry,
@@ -49,9 +52,10 @@ impl Node {
         let state = tempfile::tempdir().unwrap();
         let http = TcpListener::bind((ip, 0)).await.unwrap();
         let peer = TcpListener::bind((ip, 0)).await.unwrap();
+        let content = peer.local_addr().unwrap();
         let mut config = Config { state_dir: state.path().into(), ..Config::default() };
         config.http.listen = vec![http.local_addr().unwrap()];
-        config.peer.listen = peer.local_addr().unwrap();
+        config.peer.listen = content;
         config.overlay.listen = format!("{ip}:0").parse().unwrap();
         config.origin.allow_private = vec!["127.0.0.0/8".parse().unwrap()];
         config.origin.response_timeout = Duration::from_secs(2);
@@ -75,11 +79,12 @@ impl Node {
         };
         let (http_addr, peer_addr) = (config.http.listen[0], config.peer.listen);
         let clients = tokio::spawn(proxy.clone().serve(http, Door::Http, stop.clone()));
-        let peers = tokio::spawn(proxy.clone().serve(peer, Door::Peer, stop.clone()));
+        let peers = tokio::spawn(proxy.clone().serve(peer, Door::peer(&index), stop.clone()));
         let tasks = vec![overlay, clients, peers];
         Self {
             http: http_addr,
             peer: peer_addr,
+            content,
             index,
             proxy,
             registry,
@@ -397,7 +402,7 @@ impl Origin {
     }
 }
 
-async fn read_head(stream: &mut Connection) -> String {
+pub(crate) async fn read_head(stream: &mut Connection) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {

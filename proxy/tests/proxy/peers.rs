@@ -1,0 +1,155 @@
+//! Nodes among themselves: who is believed, and how they are connected.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coralline_overlay::{Handle, Key, Pointer, State};
+use coralline_proxy::{Door, peer_connector};
+use futures_util::future::join_all;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::world::{Node, Origin, exchange, ok, until};
+
+/// A content port that answers what a test says.
+pub(crate) struct Peer {
+    pub(crate) addr: SocketAddr,
+    pub(crate) asked: Arc<AtomicUsize>,
+    listener: TcpListener,
+}
+
+impl Peer {
+    pub(crate) async fn bind() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self { addr: listener.local_addr().unwrap(), asked: Arc::default(), listener }
+    }
+
+    /// Answers as the node of this index.
+    pub(crate) fn serve<F>(
+        self,
+        index: &Handle,
+        answer: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> Arc<AtomicUsize>
+    where
+        F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    {
+        let Door::Peer(acceptor) = Door::peer(index) else { panic!("a door for peers") };
+        let (answer, asked) = (Arc::new(answer), self.asked.clone());
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = self.listener.accept().await {
+                let (acceptor, answer, asked) = (acceptor.clone(), answer.clone(), asked.clone());
+                tokio::spawn(async move {
+                    let Ok(tls) = acceptor.accept(tcp).await else { return };
+                    let service = service_fn(|request| {
+                        asked.fetch_add(1, Ordering::Relaxed);
+                        let answer = answer(request);
+                        async move { Ok::<_, hyper::Error>(answer.await) }
+                    });
+                    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    let _ = server.serve_connection(TokioIo::new(tls), service).await;
+                });
+            }
+        });
+        self.asked
+    }
+}
+
+/// Tells the index that the node has all of `http://localhost:PORT/path`.
+pub(crate) async fn point(node: &Node, origin: &Origin, path: &str) {
+    let uri = format!("http://localhost:{}{path}", origin.addr.port());
+    let pointer =
+        Pointer { holder: node.index.local(), state: State::Whole, length: None, root: None };
+    let key = Key::of_name(uri.as_bytes());
+    node.index.put(key, pointer, Duration::from_secs(60)).await.unwrap();
+}
+
+/// What the content port of `to` answers to a node that asks for it.
+pub(crate) async fn ask_as_peer(
+    from: &Node,
+    to: &Node,
+    request: Request<Empty<Bytes>>,
+) -> Response<Bytes> {
+    let tcp = TcpStream::connect(to.peer).await.unwrap();
+    let connector = peer_connector(&from.index, to.index.local().identity);
+    let tls = connector.connect(ServerName::from(to.peer.ip()), tcp).await.unwrap();
+    let handshake =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await.unwrap().into_parts();
+    Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+}
+
+#[tokio::test]
+async fn plain_http_is_no_way_to_a_node() {
+    let node = Node::start("127.0.0.1", None, |_| ()).await;
+    let ask = b"GET / HTTP/1.1\r\nHost: a.com\r\nCoralline-Scheme: http\r\n\r\n";
+    let answer = exchange(node.peer, ask).await;
+    assert!(!answer.head.contains("HTTP/1.1"), "{answer:?}");
+    // And it serves on, who knows how to ask.
+    let other = Node::start("127.0.0.2", None, |_| ()).await;
+    let mut request = Request::get("https://a.com/").body(Empty::new()).unwrap();
+    request.headers_mut().insert("coralline-scheme", "http".parse().unwrap());
+    assert_eq!(ask_as_peer(&other, &node, request).await.status(), 504);
+}
+
+#[tokio::test]
+async fn who_is_not_the_one_that_was_pointed_at_is_not_asked() {
+    let origin = Origin::fixed(ok("Cache-Control: max-age=60\r\n", b"true")).await;
+    let a = Node::start("127.0.0.1", None, |_| ()).await;
+    let impostor = Peer::bind().await;
+    let addr = impostor.addr;
+    let b = Node::start("127.0.0.1", Some(&a), |config| config.peer.listen = addr).await;
+    let c = Node::start("127.0.0.1", Some(&a), |_| ()).await;
+    for node in [&a, &b, &c] {
+        node.knows(2).await;
+    }
+    // At the content port of b is c.
+    let asked = impostor.serve(&c.index, |_| async { Response::default() });
+    point(&b, &origin, "/").await;
+    let response = a.get(&origin.host(), "/", &[]).await;
+    assert_eq!((response.text().as_str(), response.source().as_str()), ("true", "origin"));
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    until("the failure is counted", || a.counted("coralline_peer_requests_total") == 1.0).await;
+}
+
+#[tokio::test]
+async fn all_that_is_asked_of_a_peer_goes_over_one_connection() {
+    let origin = Origin::fixed(ok("Cache-Control: max-age=60\r\n", &[7; 50_000])).await;
+    let line = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = line.local_addr().unwrap();
+    let a = Node::start("127.0.0.1", None, |config| config.peer.listen = addr).await;
+    let b = Node::start("127.0.0.1", Some(&a), |_| ()).await;
+    a.knows(1).await;
+    b.knows(1).await;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (counted, content) = (connections.clone(), a.content);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = line.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(content).await.unwrap();
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    let paths: Vec<_> = (0..40).map(|i| format!("/{i}")).collect();
+    let host = origin.host();
+    join_all(paths.iter().map(|path| a.get(&host, path, &[]))).await;
+    let answers = join_all(paths.iter().map(|path| b.get(&host, path, &[]))).await;
+    for answer in answers {
+        assert!(answer.source().starts_with("peer:") && answer.body == [7; 50_000], "{answer:?}");
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    assert_eq!(origin.count(), paths.len());
+}
