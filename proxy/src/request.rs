@@ -33,7 +33,7 @@ use crate::interim::{Early, Line};
 use crate::limits::{INSIST_PATIENCE, MAX_AGAIN};
 use crate::message::{Source, Stored};
 use crate::page;
-use crate::policy::{Reuse, reuse};
+use crate::policy::{NoStore, Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
 use crate::slices::lacks;
@@ -160,7 +160,10 @@ impl Proxy {
             (_, None) => Forward::UriMiss,
         };
         asked.early = line.map(|line| self.early(line, asked));
-        let shared = !asked.told.no_store && !self.unshared.contains_key(&asked.uri);
+        let first = self.first_slices(asked.selecting.get(RANGE));
+        // Of what is too large to be kept whole, slices may be kept.
+        let alone = |why| why != NoStore::TooLarge || first.is_none();
+        let shared = !asked.told.no_store && !self.unshared.get(&asked.uri).is_some_and(alone);
         if asked.is_get() && shared {
             return self.fly(asked, key, found, forward).await;
         }

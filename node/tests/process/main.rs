@@ -17,6 +17,7 @@ mod names;
 mod network;
 mod nginx;
 mod observe;
+mod ranges;
 mod refuse;
 mod scripted;
 mod site;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use coralline_proxy::Purge;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{Connection, Node, Origin, PATIENCE, Response, until};
 
@@ -253,6 +253,24 @@ async fn a_cold_range_moves_only_the_slices_that_it_touches() {
     let used = node.counted("coralline_disk_bytes");
     assert!(used < 40.0 * MIB as f64, "{used}");
     settled(&node).await;
+}
+
+#[tokio::test]
+async fn of_what_is_too_large_to_keep_slices_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (large, node) = (Large::start(10 * GIB, Manner::Ranges).await, node_at(dir.path()).await);
+    let mut client = tokio::net::TcpStream::connect(node.http).await.unwrap();
+    let host = large.origin.host();
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}.cdn.localhost:1\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    client.read_exact(&mut [0; 12]).await.unwrap();
+    drop(client);
+    for status in ["fwd=uri-miss; fwd-status=206", "hit; "] {
+        let part = range(&node, &large, "2000000-2000009").await;
+        check(&part, 1, 2_000_000..2_000_010, 10 * GIB);
+        assert!(status_of(&part).starts_with(status), "{part:?}");
+        settled(&node).await;
+    }
 }
 
 #[tokio::test]
