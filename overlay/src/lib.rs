@@ -73,7 +73,9 @@
 //! - **One table holds all levels.** A contact that shares a nearer cluster, or is as near, has a
 //!   place besides those that its bucket has in any case, so liveness and round trips are known once.
 //!   A search runs in the nearest cluster first and goes on wider from where it stood; a put leaves a
-//!   copy in each cluster on its way. A claim is decided at L0, unless a nearer cluster answers.
+//!   copy in each cluster on its way. A get asks a member of the next wider cluster in the same moment,
+//!   and nobody twice, as a node has one store for all levels: a miss costs less than a hop more on
+//!   three levels than on one. A claim is decided at L0, unless a nearer cluster answers.
 //! - **A cluster's size is what one has met of it**, times a small factor at the most, and within
 //!   that about the median of what its members claim, so that a few liars move nobody. Coral's wave
 //!   of delta is left out: nodes between two clusters moved with each of its turns. Instead the lower

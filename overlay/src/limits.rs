@@ -62,8 +62,11 @@ pub const ALPHA: usize = 3;
 pub const MAX_OUTSTANDING: usize = 2 * ALPHA;
 /// Nearest nodes that must have answered before a lookup for a key ends: a bucket. With one liar in
 /// five, fewer are now and then all liars, who have nothing and know nobody. A get ends at the first
-/// value and a claim at its decision: only what is nowhere is looked for so widely.
+/// value: only what is nowhere is looked for so widely.
 pub const LOOKUP_WIDTH: usize = BUCKET;
+/// The same of a claim, whose decision is the nearest one's: a dead node among them is waited for as
+/// long as [`CLAIM_ATTEMPTS`] take, which is most of a query's time.
+pub const CLAIM_WIDTH: usize = 4;
 /// The same of a lookup that refreshes a bucket of the table: it finds as many as it needs.
 pub const REFRESH_WIDTH: usize = 4;
 /// Candidates of a lookup: the nearest of what some six answers name.

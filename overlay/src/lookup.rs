@@ -9,12 +9,17 @@
 //! nearer, it becomes greedy and looks around. One that is late no longer holds up the others; one
 //! that fails makes room for the next.
 
+mod half;
+
 use crate::address::{Prefix, prefix};
 use crate::contact::Contact;
 use crate::id::{Distance, Id, Key, NodeId};
 use crate::limits::{
     ALPHA, LOADED_WITNESSES, MAX_CANDIDATES, MAX_HOPS, MAX_OUTSTANDING, MAX_STEPS,
 };
+
+use half::half;
+pub(crate) use half::halfway;
 
 /// One search.
 #[derive(Debug)]
@@ -402,23 +407,6 @@ impl Lookup {
             }
         }
     }
-}
-
-/// The point at which a halving search of `node` aims: its own id with the first `bits` in which it
-/// differs from the key set right (Coral's splice).
-pub(crate) fn halfway(key: &Key, node: &NodeId, bits: usize) -> Id {
-    Id(key.distance(&Id(half(&node.distance(key), bits).0)).0)
-}
-
-/// The distance without its first digit of so many bits that is not zero.
-fn half(distance: &Distance, bits: usize) -> Distance {
-    let bits = bits.max(1);
-    let mut half = *distance;
-    let digit = distance.common_bits() / bits * bits;
-    for bit in digit..(digit + bits).min(160) {
-        half.0[bit / 8] &= !(0x80 >> (bit % 8));
-    }
-    half
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! 2004, section 3.2). Without I/O: [`Query::next`] says what to do, the `on_*` say what came of
 //! it.
 
+mod ahead;
 mod claim;
 mod put;
 
@@ -20,6 +21,7 @@ use crate::output::Outcome;
 use crate::pointer::Pointer;
 use crate::time::Instant;
 use crate::wire::{Answer, Nodes, Note, Refusal, Request, Value, Want};
+use ahead::Peek;
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,14 +84,6 @@ pub(crate) struct Query {
     pub(crate) loaded: bool,
 }
 
-/// Somebody who was asked ahead and has not answered.
-#[derive(Debug)]
-struct Peek {
-    contact: Contact,
-    level: Level,
-    is_late: bool,
-}
-
 /// What to do next.
 #[derive(Debug)]
 pub(crate) enum Action {
@@ -149,16 +143,6 @@ impl Query {
         self.except = except;
     }
 
-    /// Lets a claim ask these members of nearer clusters too. Only the nearest is waited for: what the
-    /// others know comes before the decision of the root, or is not worth its wait. A get asks those of
-    /// wider clusters than that of its start, so that it need not wait for them one after the other.
-    pub(crate) fn peek(&mut self, members: Vec<(Contact, Level)>) {
-        if matches!(self.kind, Kind::Claim(..)) {
-            self.awaited = members.first().map(|(contact, _)| contact.id());
-        }
-        self.peeks = members.into();
-    }
-
     pub(crate) fn next(&mut self) -> Action {
         if self.outcome.is_none()
             && let Some((contact, level)) = self.peeks.pop_front()
@@ -208,20 +192,6 @@ impl Query {
         }
     }
 
-    /// A node has one store for all levels: who has answered at one is not asked again at the next.
-    fn go_on_from(&mut self, before: &Lookup) {
-        before.answered().for_each(|contact| self.lookup.credit(*contact));
-        for (contact, level, named) in &self.peeked {
-            self.lookup.credit(*contact);
-            if *level == self.level {
-                self.lookup.extend(named);
-            }
-        }
-        for Peek { contact, is_late, .. } in std::mem::take(&mut self.peeking).into_values() {
-            self.lookup.adopt(contact, is_late);
-        }
-    }
-
     /// How many nodes are to store or to withdraw at this level.
     fn enough(&self, in_all: usize) -> usize {
         if self.level == Level::GLOBAL { in_all } else { LEVEL_COPIES }
@@ -230,16 +200,7 @@ impl Query {
     /// A node, or this one for itself, has answered. `Nodes` come with inadmissible contacts
     /// removed.
     pub(crate) fn on_answer(&mut self, from: &NodeId, answer: Answer) {
-        if let Some(Peek { contact, level, .. }) = self.peeking.remove(from) {
-            if let Answer::Nodes(nodes) = answer {
-                self.met_at(from, level, nodes.values, 1);
-                self.peeked.push((contact, level, nodes.closer));
-                return;
-            }
-            if matches!(answer, Answer::Refused(_)) {
-                return;
-            }
-        }
+        let Some(answer) = self.on_peeked(from, answer) else { return };
         match answer {
             Answer::Nodes(nodes) => self.on_nodes(from, nodes),
             answer if self.waiting.remove(from) => self.told(from, answer),

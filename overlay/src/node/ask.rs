@@ -10,8 +10,8 @@ use crate::except::Except;
 use crate::id::Key;
 use crate::level::Level;
 use crate::limits::{
-    BUCKET, CLAIM_ATTEMPTS, FIRST_TIMEOUT, JOIN_ATTEMPTS, LEVEL_WIDTH, LOOKUP_WIDTH, MAX_ATTEMPTS,
-    MAX_OUTBOX, QUERY_TIME,
+    BUCKET, CLAIM_ATTEMPTS, CLAIM_WIDTH, FIRST_TIMEOUT, JOIN_ATTEMPTS, LEVEL_WIDTH, LOOKUP_WIDTH,
+    MAX_ATTEMPTS, MAX_OUTBOX, QUERY_TIME,
 };
 use crate::lookup::{Lookup, halfway};
 use crate::node::{Heard, Out, Overlay};
@@ -25,7 +25,8 @@ impl Overlay {
     pub(super) fn ask(&mut self, now: Instant, key: Key, kind: Kind, except: Except) -> QueryId {
         let is_claim = matches!(kind, Kind::Claim(..));
         let from = if is_claim { Level::GLOBAL } else { self.clusters.nearest() };
-        let (level, lookup) = self.search(now, key, &kind, from, LOOKUP_WIDTH);
+        let width = if is_claim { CLAIM_WIDTH } else { LOOKUP_WIDTH };
+        let (level, lookup) = self.search(now, key, &kind, from, width);
         let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME, self.rules);
         query.pass_by(except);
         let mut members = self.members(&key);
