@@ -133,7 +133,7 @@ impl World {
                 12..20 if Self::is_site(path) => {
                     self.change(node, std::slice::from_ref(path), || {
                         crate::harness::send(node.at(HTTP), "POST", path, &[("Host", SITE)], "x")
-                    })
+                    });
                 }
                 12..20 => self.change(node, std::slice::from_ref(path), || {
                     let url = format!("http://{}{path}", self.origin.host());
