@@ -233,8 +233,8 @@ mod tests {
         until("somebody has met it", &|| honest.iter().any(|n| n.broadcast_stats().forged > 0))
             .await;
         honest[0].broadcast(1, b"true").await.unwrap();
-        for at in 1..4 {
-            let message = heard[at].next().await.unwrap();
+        for others in &mut heard[1..] {
+            let message = others.next().await.unwrap();
             assert_eq!(
                 (message.from, &message.content[..]),
                 (honest[0].local().identity, &b"true"[..])
