@@ -62,6 +62,7 @@ pub fn seen(plaintext: &[u8]) -> Option<Seen> {
             | Request::Store { key, claim: true, .. } => (Verb::Claim, Some(key)),
             Request::Store { key, .. } => (Verb::Store, Some(key)),
             Request::Find { key, .. } | Request::Withdraw { key, .. } => (Verb::Other, Some(key)),
+            Request::Keep { key, .. } => (Verb::Store, Some(key)),
             Request::Ping => (Verb::Other, None),
         }),
     };

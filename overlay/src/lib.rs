@@ -3,7 +3,7 @@
 //! # Map
 //! | module | what it is |
 //! |---|---|
-//! | `node` | [`Overlay`], the core: in and out (`ask`, `answer`, `upkeep`, `explore`, `again` and `broadcast` are its parts) |
+//! | `node` | [`Overlay`], the core: in and out (`ask`, `answer`, `upkeep`, `explore`, `again`, `handover` and `broadcast` are its parts) |
 //! | `query` | one get, put, claim or withdrawal from start to outcome |
 //! | `lookup` | the iterative search for the nodes nearest to a key |
 //! | `table` | the routing table, and who in it is alive |
@@ -30,8 +30,8 @@
 //! # Invariants
 //! - Each query ends in exactly one [`Event::Finished`], within [`limits::QUERY_TIME`].
 //! - A contact is in the table only if it was heard at an address that it has proved to be its own.
-//! - A pointer is stored only for the node that sent it: the message has no field for another
-//!   holder.
+//! - A pointer is stored only for the node that sent it, unless a node around its key hands it over to
+//!   one that has become nearer; that counts among the values of who hands it over.
 //! - A node's id is computed from its address and slot, never taken from a message; the address in
 //!   a message equals the one that the datagram came from.
 //! - Whoever has not proved its address changes nothing here, but that its claim of a key that nobody
@@ -47,6 +47,10 @@
 //!   decide, and an origin is asked twice.
 //! - **A put is kept by [`Rules::copies`] nodes.** Coral kept one, so that each dead node took its
 //!   keys with it.
+//! - **A newcomer is handed what it is now the nearest node for**, by the one that was so far, and within
+//!   the half minute after which it decides claims; else it would send to the origin whom the others
+//!   would send to a holder. It trusts a neighbour's word for pointers no further than a get does.
+//!   What is put for a minute or less is left to its holder.
 //! - **Puts take the wide way, gets and claims the short one.** A put halves its distance with each
 //!   hop as in Coral and so meets the nodes that can stop it; it has the time. A get or a claim of a
 //!   cold key asks the nearest known node at once: two steps among 1,000 nodes in place of 5. A get

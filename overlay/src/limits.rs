@@ -128,7 +128,8 @@ pub const MAX_SEEDS: usize = 32;
 pub const MIN_JOIN_BATCH: usize = 3;
 /// Remembered contacts tried in one round of joining; each tries twice as many as the one before.
 pub const JOIN_BATCH: usize = 16;
-/// Wait after the first round of joining: more than most requests take to fail.
+/// Wait after the first round of joining: more than an answer takes from anywhere. A request that fails
+/// takes nearly four seconds ([`JOIN_ATTEMPTS`]), and its late answer still counts.
 pub const MIN_JOIN_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait between rounds: a network that comes back is found within half a minute.
 pub const MAX_JOIN_WAIT: Duration = Duration::from_secs(30);
@@ -162,6 +163,17 @@ pub const AGAIN_AFTER: Duration = Duration::from_secs(25);
 pub const AGAIN_WITHIN: Duration = Duration::from_secs(15);
 /// Puts that are made once more; the application renews them all later.
 pub const MAX_AGAIN: usize = 256;
+/// Newcomers whose share of this node's values has yet to be handed over.
+pub const MAX_NEWCOMERS: usize = 64;
+/// How long a node counts as one after it came: those who came together are all handed their share.
+pub const NEWCOMER_FOR: Duration = Duration::from_secs(60);
+/// From the first of them to the first value: until then the newcomer itself has much to do.
+pub const HANDOVER_AFTER: Duration = Duration::from_secs(10);
+/// Between the values of one key and those of the next: 200 keys have gone over before the newcomer
+/// decides claims, at some 2 KB a second.
+pub const HANDOVER_EVERY: Duration = Duration::from_millis(100);
+/// Keys looked at in one step, a millisecond's work.
+pub const HANDOVER_SCAN: usize = 1_024;
 /// Between lookups that refresh a bucket of the table.
 pub const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// Between such lookups in a node's first seconds; later a quarter of its age.

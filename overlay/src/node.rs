@@ -5,6 +5,7 @@ mod answer;
 mod ask;
 mod broadcast;
 mod explore;
+mod handover;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -35,6 +36,7 @@ use crate::time::Instant;
 use crate::wire::{Body, Message};
 use again::Again;
 use broadcast::Broadcasts;
+use handover::Handover;
 use upkeep::Upkeep;
 
 /// The core. One change (`new`, `set_seeds`, `handle_*` or a verb), then drain by
@@ -56,6 +58,7 @@ pub struct Overlay {
     upkeep: Upkeep,
     again: Again,
     broadcasts: Broadcasts,
+    handover: Handover,
     joined: bool,
     published: Published,
     outbox: VecDeque<Out>,
@@ -120,6 +123,7 @@ impl Overlay {
             upkeep: Upkeep::new(saved),
             again: Again::default(),
             broadcasts: Broadcasts::default(),
+            handover: Handover::default(),
             joined: false,
             published: Published::default(),
             outbox: VecDeque::new(),
@@ -350,7 +354,10 @@ impl Overlay {
     fn wake(&self) -> Option<Instant> {
         let query = self.queries.values().next().map(|query| query.deadline);
         let (calls, expiry) = (self.calls.next_deadline(), self.store.next_expiry());
-        [calls, query, expiry, self.upkeep.wake(), self.again.at].into_iter().flatten().min()
+        [calls, query, expiry, self.upkeep.wake(), self.again.at, self.handover.at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn admit(

@@ -33,6 +33,8 @@ pub struct Stats {
     pub puts_in: u64,
     /// Stores of others, refused ones included.
     pub stores_in: u64,
+    /// Values handed to newcomers that are nearer to their keys.
+    pub handed_over: u64,
     /// Messages to the whole network that were heard.
     pub broadcasts: u64,
     /// Times that this node has told another of one, repeats apart.

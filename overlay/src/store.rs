@@ -1,6 +1,7 @@
 //! This node's part of the index: Coral's sloppy storage (NSDI 2004, section 3.2).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use coralline_config::Rules;
@@ -54,6 +55,8 @@ struct Shelf {
 struct Kept {
     pointer: Pointer,
     expires: Instant,
+    /// Whose it is counted as.
+    source: Source,
 }
 
 impl Store {
@@ -114,7 +117,7 @@ impl Store {
         let (holder, ttl) = (pointer.holder.identity, ttl.min(self.rules.max_ttl));
         self.expire(now);
         let Some(shelf) = self.shelves.get_mut(&key) else {
-            self.make_room(&pointer.holder)?;
+            self.make_room(Source::of(&pointer.holder))?;
             self.insert(now, key, pointer, ttl);
             return Ok(());
         };
@@ -131,7 +134,7 @@ impl Store {
         if shelf.values.len() >= self.rules.values_per_key {
             self.remove_first(&key);
         }
-        self.make_room(&pointer.holder)?;
+        self.make_room(Source::of(&pointer.holder))?;
         self.insert(now, key, pointer, ttl);
         Ok(())
     }
@@ -155,7 +158,7 @@ impl Store {
         if kept.len() > self.rules.values_per_key {
             self.remove_first(&key);
         }
-        self.make_room(&pointer.holder)?;
+        self.make_room(Source::of(&pointer.holder))?;
         self.insert(now, key, pointer, ttl.min(self.rules.max_ttl));
         Ok(())
     }
@@ -209,6 +212,35 @@ impl Store {
         put.map_or_else(Decision::Refused, |()| Decision::Claimed)
     }
 
+    /// Keeps what another node hands over, counted as its `source`'s: in no other's place, and never in
+    /// that of what the holder itself has said.
+    pub(crate) fn keep(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+        source: Source,
+    ) -> Result<(), Refusal> {
+        let ttl = ttl.min(self.rules.max_ttl);
+        if let Some(shelf) = self.shelves.get(&key) {
+            let is_known = shelf.values.iter().any(|kept| kept.is_by(&pointer.holder.identity));
+            let is_full = shelf.values.len() >= self.rules.values_per_key;
+            if is_known || is_full || shelf.has_neighbour(&pointer.holder) {
+                return Err(Refusal::Full);
+            }
+        }
+        self.make_room(source)?;
+        self.insert_of(now, key, pointer, ttl, source);
+        Ok(())
+    }
+
+    /// The first key after this one, or of all.
+    pub(crate) fn key_after(&self, key: Option<&Key>) -> Option<Key> {
+        let after = key.map_or(Bound::Unbounded, |key| Bound::Excluded(*key));
+        self.shelves.range((after, Bound::Unbounded)).next().map(|(key, _)| *key)
+    }
+
     /// Takes back what `holder` has stored under `key`.
     pub(crate) fn remove(&mut self, key: &Key, holder: &Identity) {
         let Some(shelf) = self.shelves.get_mut(key) else { return };
@@ -218,8 +250,7 @@ impl Store {
             self.shelves.remove(key);
         }
         self.expiries.remove(&(kept.expires, *key, *holder));
-        let source = Source::of(&kept.pointer.holder);
-        self.sources.remove(source, &(kept.expires, *key, *holder));
+        self.sources.remove(kept.source, &(kept.expires, *key, *holder));
     }
 
     /// Removes the value of a key that ends first.
@@ -254,10 +285,10 @@ impl Store {
         self.expiries.len()
     }
 
-    /// Makes room for one more value of this holder. When all is full, the source that has most gives
-    /// up the value that ends first, unless it is the holder's own, or no larger.
-    fn make_room(&mut self, holder: &Contact) -> Result<(), Refusal> {
-        let own = self.sources.count(&Source::of(holder));
+    /// Makes room for one more value of this source. When all is full, the source that has most gives
+    /// up the value that ends first, unless it is this one, or no larger.
+    fn make_room(&mut self, source: Source) -> Result<(), Refusal> {
+        let own = self.sources.count(&source);
         if own >= self.rules.max_values / SOURCE_SHARE {
             return Err(Refusal::Capacity);
         }
@@ -274,11 +305,22 @@ impl Store {
     }
 
     fn insert(&mut self, now: Instant, key: Key, pointer: Pointer, ttl: Duration) {
+        self.insert_of(now, key, pointer, ttl, Source::of(&pointer.holder));
+    }
+
+    fn insert_of(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pointer: Pointer,
+        ttl: Duration,
+        source: Source,
+    ) {
         let (expires, holder) = (now + ttl, pointer.holder.identity);
         let shelf = self.shelves.entry(key).or_insert(Shelf { values: Vec::new() });
-        shelf.values.push(Kept { pointer, expires });
+        shelf.values.push(Kept { pointer, expires, source });
         self.expiries.insert((expires, key, holder));
-        self.sources.insert(Source::of(&pointer.holder), (expires, key, holder));
+        self.sources.insert(source, (expires, key, holder));
     }
 }
 

@@ -57,13 +57,34 @@ pub(crate) enum Body {
     },
 }
 
-/// What is asked. A stored pointer's holder is always the sender, so it is not in the message.
+/// What is asked. A stored pointer's holder is always the sender, so it is not in the message, unless a
+/// node hands over what it keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
     Ping,
-    Find { key: Key, level: Level, want: Want, course: Course },
-    Store { key: Key, level: Level, note: Note, ttl: Duration, claim: bool, passed: Passed },
-    Withdraw { key: Key, level: Level },
+    Find {
+        key: Key,
+        level: Level,
+        want: Want,
+        course: Course,
+    },
+    Store {
+        key: Key,
+        level: Level,
+        note: Note,
+        ttl: Duration,
+        claim: bool,
+        passed: Passed,
+    },
+    Withdraw {
+        key: Key,
+        level: Level,
+    },
+    /// A value of another holder, which the receiver has become the nearest node for.
+    Keep {
+        key: Key,
+        value: Value,
+    },
 }
 
 /// What a find is for.
@@ -142,7 +163,7 @@ impl Request {
     /// The level that it asks at; a ping has none.
     pub(crate) const fn level(&self) -> Option<Level> {
         match self {
-            Self::Ping => None,
+            Self::Ping | Self::Keep { .. } => None,
             Self::Find { level, .. } | Self::Store { level, .. } | Self::Withdraw { level, .. } => {
                 Some(*level)
             }
@@ -203,6 +224,7 @@ const FIND: u8 = 1;
 const STORE: u8 = 2;
 const WITHDRAW: u8 = 3;
 const BROADCAST: u8 = 4;
+const KEEP: u8 = 5;
 const PONG: u8 = 0x80;
 const NODES: u8 = 0x81;
 const STORED: u8 = 0x82;
@@ -218,6 +240,7 @@ const fn kind(body: &Body) -> u8 {
         Body::Request(Request::Find { .. }) => FIND,
         Body::Request(Request::Store { .. }) => STORE,
         Body::Request(Request::Withdraw { .. }) => WITHDRAW,
+        Body::Request(Request::Keep { .. }) => KEEP,
         Body::Broadcast { .. } => BROADCAST,
         Body::Answer(Answer::Received) => RECEIVED,
         Body::Answer(Answer::Pong) => PONG,
@@ -281,6 +304,10 @@ fn put_request(out: &mut Vec<u8>, request: &Request) {
             put_passed(out, passed);
         }
         Request::Withdraw { key, level } => put_place(out, key, *level),
+        Request::Keep { key, value } => {
+            out.extend(key.0);
+            put_value(out, value);
+        }
     }
 }
 
@@ -341,11 +368,13 @@ fn put_contacts(out: &mut Vec<u8>, contacts: &[Contact]) {
 fn put_values(out: &mut Vec<u8>, values: &[Value]) {
     let values = &values[..values.len().min(MAX_VALUES_PER_KEY)];
     out.push(u8::try_from(values.len()).expect("the values of a key are few"));
-    for value in values {
-        put_contact(out, &value.pointer.holder);
-        put_note(out, &Note::of(&value.pointer));
-        put_ttl(out, value.ttl);
-    }
+    values.iter().for_each(|value| put_value(out, value));
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    put_contact(out, &value.pointer.holder);
+    put_note(out, &Note::of(&value.pointer));
+    put_ttl(out, value.ttl);
 }
 
 fn body(r: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
@@ -372,6 +401,7 @@ fn body(r: &mut Reader<'_>, kind: u8) -> Result<Body, WireError> {
             passed: passed(r)?,
         }),
         WITHDRAW => Body::Request(Request::Withdraw { key: r.key()?, level: Level(r.u8()?) }),
+        KEEP => Body::Request(Request::Keep { key: r.key()?, value: value(r)? }),
         BROADCAST => {
             let reach = r.u8()?;
             let payload = r.octets(MAX_BROADCAST)?.to_vec();
@@ -424,11 +454,12 @@ fn contacts(r: &mut Reader<'_>) -> Result<Vec<Contact>, WireError> {
 }
 
 fn values(r: &mut Reader<'_>) -> Result<Vec<Value>, WireError> {
-    let one = |r: &mut Reader<'_>| {
-        let holder = r.contact()?;
-        Ok(Value { pointer: r.note()?.by(holder), ttl: ttl(r)? })
-    };
-    (0..r.count(MAX_VALUES_PER_KEY)?).map(|_| one(r)).collect()
+    (0..r.count(MAX_VALUES_PER_KEY)?).map(|_| value(r)).collect()
+}
+
+fn value(r: &mut Reader<'_>) -> Result<Value, WireError> {
+    let holder = r.contact()?;
+    Ok(Value { pointer: r.note()?.by(holder), ttl: ttl(r)? })
 }
 
 #[cfg(test)]
@@ -516,6 +547,7 @@ mod tests {
                     passed
                 })
             ),
+            (key(), value()).prop_map(|(key, value)| Body::Request(Request::Keep { key, value })),
             (key(), level())
                 .prop_map(|(key, level)| Body::Request(Request::Withdraw { key, level })),
             Just(Body::Answer(Answer::Pong)),

@@ -216,3 +216,38 @@ fn the_constants_are_those_that_are_given() {
     let (one, four) = (asked(1), asked(4));
     assert!(four < one * 9 / 10, "{four} requests by hops of four bits, {one} by one");
 }
+
+/// What was put before a node came is found at it, though those who had it are gone.
+#[test]
+fn newcomers_are_handed_what_they_are_nearest_to() {
+    let mut world = world(150, 3, 0.0);
+    world.run(30 * SECOND);
+    let (holders, old, new) = (0..10, 10..110, 110..150);
+    new.clone().for_each(|node| world.kill(node));
+    // By then nobody takes them for living: contacts far away are looked after every four minutes.
+    world.run(300 * SECOND);
+    let key = |at: usize| Key::of_name(format!("early {at}").as_bytes());
+    for at in 0..300 {
+        world.put(at % holders.len(), key(at), 3_600 * SECOND).expect("one query at a time");
+        world.settle();
+    }
+    new.clone().for_each(|node| world.restart(node));
+    world.run(60 * SECOND);
+    let moved: u64 = old.clone().filter_map(|at| world.stats(at)).map(|s| s.handed_over).sum();
+    old.for_each(|node| world.kill(node));
+    world.run(60 * SECOND);
+    let nearest = |world: &World, at: usize| {
+        let distance = |node: &usize| world.contact(*node).id().distance(&key(at));
+        (0..150).min_by_key(distance).expect("there are nodes")
+    };
+    let (mut found, mut all) = (0, 0);
+    for at in (0..300).filter(|at| new.contains(&nearest(&world, *at))).collect::<Vec<_>>() {
+        let get = world.get(120, key(at)).expect("one query at a time");
+        world.settle();
+        let outcome = world.finished(120, get).expect("it has ended").outcome;
+        let is_found = matches!(&outcome, Outcome::Found { pointers, .. } if !pointers.is_empty());
+        found += usize::from(is_found);
+        all += 1;
+    }
+    assert!(all > 40 && found * 100 >= all * 98, "{found} of {all}, {moved} values handed over");
+}

@@ -25,6 +25,9 @@ impl Overlay {
             Answer::Refused(Refusal::Elsewhere)
         };
         self.reply(now, &from, number, answer);
+        if let Request::Find { key, level: Level::GLOBAL, want: Want::Nodes, .. } = request {
+            self.note_return(now, sender, key);
+        }
     }
 
     /// Answers, and notes who asked.
@@ -67,7 +70,7 @@ impl Overlay {
                 nodes.closer = self.nearer(&sender, level, &key, course);
                 Answer::Nodes(nodes)
             }
-            Request::Store { .. } | Request::Withdraw { .. } if !proven => {
+            Request::Store { .. } | Request::Withdraw { .. } | Request::Keep { .. } if !proven => {
                 self.stats.stores_refused += 1;
                 Answer::Refused(Refusal::Unproven)
             }
@@ -88,6 +91,7 @@ impl Overlay {
                     }
                 }
             }
+            Request::Keep { key, value } => self.keep(now, &sender, key, value),
             Request::Withdraw { key, .. } => {
                 self.store.remove(&key, &sender.identity);
                 Answer::Withdrawn
@@ -134,7 +138,7 @@ impl Overlay {
 
     /// Leaves out holders that do not answer this node, unless there are no others: they may be
     /// away from here alone, but are more often dead.
-    fn prefer_the_living(&self, values: &mut Vec<Value>) {
+    pub(super) fn prefer_the_living(&self, values: &mut Vec<Value>) {
         let is_lost = |value: &Value| {
             let holder = &value.pointer.holder;
             self.table.is_failing(&holder.id()) || self.upkeep.has_lost(holder)
@@ -191,7 +195,7 @@ impl Overlay {
         match request {
             Request::Find { want: Want::Values | Want::Claim(..), .. } => self.stats.gets_in += 1,
             Request::Find { want: Want::Room(_), .. } => self.stats.puts_in += 1,
-            Request::Store { .. } => self.stats.stores_in += 1,
+            Request::Store { .. } | Request::Keep { .. } => self.stats.stores_in += 1,
             Request::Find { .. } | Request::Ping | Request::Withdraw { .. } => {}
         }
     }

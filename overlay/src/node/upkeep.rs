@@ -146,6 +146,7 @@ impl Overlay {
         }
         self.upkeep.remembered.retain(|known| known.addr != contact.addr);
         self.upkeep.ping_by(now + PING_SLACK);
+        self.note_newcomer(now, contact);
         if was_empty {
             self.joined = true;
             self.upkeep.met = Some(now);
@@ -234,6 +235,9 @@ impl Overlay {
         }
         if is_due(self.again.at) {
             self.put_again(now);
+        }
+        if is_due(self.handover.at) {
+            self.hand_over(now);
         }
         if is_due(self.upkeep.review) {
             self.review(now);
