@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coralline_disk::Object;
 use coralline_overlay::{Except, Key};
-use http::header::{AGE, HeaderMap, RANGE, SET_COOKIE};
+use http::header::{AGE, DATE, HeaderMap, RANGE, SET_COOKIE};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
@@ -29,7 +29,6 @@ use crate::policy::{
 use crate::pump::Coming;
 use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
-use crate::respond::add_date;
 use crate::scope::tags;
 use crate::slices::{Begun, First};
 use crate::store::Change;
@@ -453,9 +452,11 @@ pub(crate) fn freshened(
         // It is of that exchange, not of the object.
         update.remove(CACHE_STATUS);
     }
-    // Without one it was made now, and not when the stored one was (RFC 9110, section 6.6.1).
-    add_date(&mut update, upstream.times.response);
-    let headers = freshen(&stored.head.headers, &update);
+    let mut headers = freshen(&stored.head.headers, &update);
+    if !update.contains_key(DATE) {
+        // It was made now, and not when the stored one was (RFC 9110, section 6.6.1).
+        headers.remove(DATE);
+    }
     let mut said = headers.clone();
     said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
     let freshness = storable(request, stored.head.status, &said, upstream.times, rules)?;

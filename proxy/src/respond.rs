@@ -368,7 +368,7 @@ fn multipart(
 }
 
 /// RFC 9110, section 6.6.1: a recipient with a clock adds the date that is missing.
-pub(crate) fn add_date(fields: &mut HeaderMap, received: SystemTime) {
+fn add_date(fields: &mut HeaderMap, received: SystemTime) {
     if !fields.contains_key(DATE) {
         fields.insert(DATE, ascii(&httpdate::fmt_http_date(received)));
     }
