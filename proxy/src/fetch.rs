@@ -1,6 +1,7 @@
 //! Steps 4 to 7 for one flight: locate, a peer, the origin, receive, store, announce.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use coralline_disk::Object;
 use coralline_overlay::{Except, Key};
@@ -44,6 +45,8 @@ pub(crate) struct PeerSearch<'a> {
     pub(crate) told: Option<&'a Announcement>,
     /// Holders that were of no use.
     pub(crate) tried: &'a mut Except,
+    /// How long they may take in all to begin an answer. Who has more than [`PEER_BUDGET`] goes on asking.
+    pub(crate) patience: Duration,
 }
 
 /// What is to be fetched, for whoever joins.
@@ -160,7 +163,9 @@ impl Proxy {
         let mut conditional = headers.clone();
         conditional.extend(job.stale.iter().flat_map(|stale| preconditions(&stale.head.headers)));
         let mut tried = Except::default();
-        let search = PeerSearch { flight, job, headers: &conditional, told, tried: &mut tried };
+        let (headers_of, patience) = (&conditional, PEER_BUDGET);
+        let search =
+            PeerSearch { flight, job, headers: headers_of, told, tried: &mut tried, patience };
         let good = |upstream: &Upstream| self.is_good(job, upstream);
         if let Some(upstream) = self.ask_peers(search, located, good).await {
             return Ok(upstream);
@@ -205,29 +210,36 @@ impl Proxy {
         mut located: Located,
         good: impl Fn(&Upstream) -> bool,
     ) -> Option<Upstream> {
-        let PeerSearch { flight, job, headers, told, tried } = search;
-        let (deadline, mut relocations) = (Instant::now() + PEER_BUDGET, 0);
-        while let Located::Held(holders, level) = located {
-            flight.set_stage(Stage::Peer);
-            let search = Search { holders: &holders, level, deadline };
-            let (get, target) = (&Method::GET, &job.target);
-            let given = self.peers.ask(get, target, headers, search, tried, &good).await;
-            // Whoever is sent here meanwhile waits: it may become ours to fetch.
-            flight.set_stage(Stage::Locating);
-            match given {
-                Given::Good(upstream) => {
+        let PeerSearch { flight, job, headers, told, tried, patience } = search;
+        let (deadline, mut relocations) = (Instant::now() + patience, 0);
+        let insists = patience > PEER_BUDGET;
+        loop {
+            match located {
+                Located::Held(holders, level) => {
                     flight.set_stage(Stage::Peer);
-                    return Some(*upstream);
+                    let search = Search { holders: &holders, level, deadline };
+                    let (get, target) = (&Method::GET, &job.target);
+                    let given = self.peers.ask(get, target, headers, search, tried, &good).await;
+                    // Whoever is sent here meanwhile waits: it may become ours to fetch.
+                    flight.set_stage(Stage::Locating);
+                    match given {
+                        Given::Good(upstream) => {
+                            flight.set_stage(Stage::Peer);
+                            return Some(*upstream);
+                        }
+                        Given::Later => sleep(ASK_AGAIN_AFTER).await,
+                        Given::Nothing => {}
+                    }
                 }
-                Given::Later => sleep(ASK_AGAIN_AFTER).await,
-                Given::Nothing => {}
+                // Where a node has died, parts of the index may be about to find out.
+                Located::Unknown if insists => sleep(ASK_AGAIN_AFTER).await,
+                Located::Unknown | Located::Claimed => return None,
             }
             relocations += 1;
-            let may = relocations <= MAX_RELOCATIONS && Instant::now() < deadline;
+            let may = (insists || relocations <= MAX_RELOCATIONS) && Instant::now() < deadline;
             let told = told.filter(|_| may)?;
             located = told.locate_except(tried.clone()).await;
         }
-        None
     }
 
     /// A stale copy in place of a failing origin (RFC 5861, section 4), where it may.

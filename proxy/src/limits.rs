@@ -49,6 +49,10 @@ pub(crate) const SMALL_BODY: u64 = 1 << 20;
 pub(crate) const LARGE_SHARE: u64 = 7;
 /// How often in a row one transfer that broke may go on from where it stood.
 pub(crate) const MAX_RESUMES: u32 = 3;
+/// How long another source is looked for where one has broken, before the origin is asked: the index needs
+/// some seconds to find out which of its nodes have died with it, and who asks the origin too soon asks for
+/// what another is asking for. Readers have waited less than their own patience then.
+pub(crate) const RESUME_BUDGET: Duration = Duration::from_secs(20);
 /// Octets after which a transfer that goes on counts as well again.
 pub(crate) const RESUME_PROGRESS: u64 = 1 << 20;
 /// How long a peer that has all of it may be silent midway, before another is asked.
@@ -206,9 +210,9 @@ pub(crate) const MAX_DETAIL: usize = 300;
 /// Delta seconds beyond what can be told are as good as for ever (RFC 9111, section 1.2.2).
 pub(crate) const MAX_DELTA: u64 = 1 << 31;
 
-/// Share of `cache.memory` that the index of what is on disk may take beside it: a million responses with
-/// the usual 256 MiB.
-pub(crate) const DISK_INDEX_SHARE: u64 = 4;
+/// Share of `cache.memory` that the index of what is on disk may take beside it: two million responses with
+/// the usual 256 MiB, of which a million are held with ease; what is not used is not taken.
+pub(crate) const DISK_INDEX_SHARE: u64 = 2;
 /// Share of `cache.disk` that one response may take: an image of a DVD in the usual 10 GiB.
 pub(crate) const DISK_LARGEST_SHARE: u64 = 2;
 /// Share of `cache.memory` that may wait to be written: what the disk is behind is not to crowd out what
@@ -295,3 +299,4 @@ pub(crate) const MAX_TAGS: usize = 256;
 
 /// Octets of a tag: Cloudflare allows 1,024 in all, nobody needs one half as long.
 pub(crate) const MAX_TAG: usize = 256;
+const _: () = assert!(RESUME_BUDGET.as_secs() > PEER_BUDGET.as_secs());

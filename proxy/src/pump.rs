@@ -21,7 +21,7 @@ use crate::flight::{Abandoned, Arriving, Flight, Stage};
 use crate::flights::Landing;
 use crate::limits::{
     MAX_RESUMES, MIN_PEER_RATE, MIN_PROGRESS, PEER_RATE_PERIOD, PEER_STALL, RATE_PERIOD,
-    RECEIVING_STALL, RESUME_PROGRESS,
+    RECEIVING_STALL, RESUME_BUDGET, RESUME_PROGRESS,
 };
 use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
@@ -179,7 +179,8 @@ impl Proxy {
             tried.add(&[broken], None);
             let located = told.locate_except(tried.clone()).await;
             let (headers, told) = (&headers, Some(told));
-            let search = PeerSearch { flight, job, headers, told, tried: &mut tried };
+            let (tried, patience) = (&mut tried, RESUME_BUDGET);
+            let search = PeerSearch { flight, job, headers, told, tried, patience };
             let good = |upstream: &Upstream| goes_on(arriving, at, upstream).is_some();
             if let Some(upstream) = self.ask_peers(search, located, good).await {
                 return rest(arriving, at, upstream);
