@@ -84,6 +84,7 @@ impl Draft {
             ("state_dir", Some(&mut config.state_dir)),
             ("https.certificate", config.https.certificate.as_mut()),
             ("https.key", config.https.key.as_mut()),
+            ("overlay.as_database", config.overlay.as_database.as_mut()),
             ("origin.ca_file", config.origin.ca_file.as_mut()),
         ];
         let mut homeless = Vec::new();

@@ -170,6 +170,14 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         text: |c| list(c.overlay.levels.iter().copied().map(format_duration)),
     },
     Key {
+        name: "overlay.as_database",
+        help: "MMDB file that names the autonomous system of an address, as GeoLite2 ASN does. With it a \
+               newcomer soon meets the others of its provider; without, those of its own /24 or /48.",
+        shape: Shape::Text,
+        set: |c, w| optional(w, &mut c.overlay.as_database, path),
+        text: |c| optional_path(c.overlay.as_database.as_deref()),
+    },
+    Key {
         name: "overlay.values_per_key",
         help: "Values of a key that make a node full, 1 to 8 (Coral's l). This and what follows \
                are the constants of the index: the nodes of a network had better share them.",

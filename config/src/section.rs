@@ -82,6 +82,8 @@ pub struct Overlay {
     pub seeds: Vec<HostPort>,
     /// Round-trip bounds of the clusters, nearest first; the global level is implied.
     pub levels: Vec<Duration>,
+    /// MMDB file of AS numbers.
+    pub as_database: Option<PathBuf>,
     /// The constants of the index.
     pub rules: Rules,
 }
@@ -192,6 +194,7 @@ impl Default for Overlay {
             seeds: Vec::new(),
             // Coral's thresholds (NSDI 2004, section 4): a metropolitan area, half a continent.
             levels: vec![Duration::from_millis(20), Duration::from_millis(60)],
+            as_database: None,
             rules: Rules::default(),
         }
     }

@@ -250,6 +250,10 @@ fn home_stands_for_the_tilde() {
     let config = load("", &[], &["state_dir=~", "origin.ca_file=~/ca.pem"]).unwrap();
     assert_eq!(config.state_dir, PathBuf::from("/h"));
     assert_eq!(config.origin.ca_file, Some("/h/ca.pem".into()));
+    let config = load("", &[], &["overlay.as_database=~/asn.mmdb"]).unwrap();
+    assert_eq!(config.overlay.as_database, Some("/h/asn.mmdb".into()));
+    let config = load("[overlay]\nas_database = \"\"\n", &[], &[]).unwrap();
+    assert_eq!(config.overlay.as_database, None, "as the reference has it");
     let config = load("", &[], &["state_dir=/a/~/b"]).unwrap();
     assert_eq!(config.state_dir, PathBuf::from("/a/~/b"));
     let homeless = Config::load(None, [], &[]).unwrap_err().to_string();

@@ -203,7 +203,7 @@ fn overlay_code(error: &coralline_overlay::StartError) -> Code {
     match error {
         E::Bind { .. } => Code::Unavailable,
         E::State { .. } => Code::CannotCreate,
-        E::Address { .. } => Code::Config,
+        E::Address { .. } | E::Database { .. } => Code::Config,
     }
 }
 

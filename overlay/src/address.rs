@@ -4,6 +4,7 @@
 //! One contact a bucket, one step a lookup and one value a key from each [`Prefix`] make that
 //! expensive.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::contact::Contact;
@@ -23,6 +24,19 @@ pub(crate) enum Scope {
 pub(crate) enum Prefix {
     V4([u8; 3]),
     V6([u8; 6]),
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::V4([a, b, c]) => write!(f, "{}/24", Ipv4Addr::from([a, b, c, 0])),
+            Self::V6(first) => {
+                let mut octets = [0; 16];
+                octets[..6].copy_from_slice(&first);
+                write!(f, "{}/48", Ipv6Addr::from(octets))
+            }
+        }
+    }
 }
 
 /// The scope of an address, or none if no node can be there.

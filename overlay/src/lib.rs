@@ -3,7 +3,7 @@
 //! # Map
 //! | module | what it is |
 //! |---|---|
-//! | `node` | [`Overlay`], the core: in and out (`ask`, `answer`, `upkeep`, `explore`, `again`, `handover` and `broadcast` are its parts) |
+//! | `node` | [`Overlay`], the core: in and out (`ask`, `answer`, `upkeep`, `explore`, `again`, `handover`, `hints` and `broadcast` are its parts) |
 //! | `query` | one get, put, claim or withdrawal from start to outcome |
 //! | `lookup` | the iterative search for the nodes nearest to a key |
 //! | `table` | the routing table, and who in it is alive |
@@ -17,6 +17,7 @@
 //! | `address` | which addresses may be nodes, and what counts as one neighbourhood |
 //! | [`limits`] | every bound, with its reason; what a network may choose is in [`Rules`] |
 //! | `inspect` | feature `inspect`: datagrams seen from outside, for the simulator |
+//! | `system` | feature `driver`: the AS number of the own address, from a database |
 //! | `signed` | messages to the whole network as they are signed and opened |
 //! | `driver`, `transport`, `handle` | feature `driver`: UDP, Noise, the face to other crates |
 //!
@@ -85,6 +86,10 @@
 //!   of delta is left out: nodes between two clusters moved with each of its turns. Instead the lower
 //!   number wins among equals while a cluster is young, and what is old is left only for one twice as
 //!   large.
+//! - **A newcomer finds those near it by hints**: each public node puts itself at L0 under its /24 (/48)
+//!   and, where it knows it, its AS number. It looks there when it comes, and pings those named, so that
+//!   its first review sees them; nothing but the round trip counts. All holders of a /24 share their
+//!   source, so one of them is named: any is near enough. An AS names as many as other keys do.
 //! - **The place in a bucket goes by an order of its own in each node**, not by age as in Kademlia:
 //!   else the first hundred nodes would be in all tables and take all requests.
 //! - **A get takes the first answer, and goes on where that fails.** Only who follows a pointer can
@@ -148,6 +153,8 @@ mod sources;
 mod start;
 mod stats;
 mod store;
+#[cfg(feature = "driver")]
+mod system;
 mod table;
 mod time;
 #[cfg(feature = "driver")]

@@ -163,6 +163,16 @@ pub const AGAIN_AFTER: Duration = Duration::from_secs(25);
 pub const AGAIN_WITHIN: Duration = Duration::from_secs(15);
 /// Puts that are made once more; the application renews them all later.
 pub const MAX_AGAIN: usize = 256;
+/// From joining to the look at the hints: after the first lookups, and early enough that those named are
+/// measured before the first review.
+pub const HINT_ASKED_AFTER: Duration = Duration::from_secs(4);
+/// From there to this node's own hints: none for a node that is gone at once.
+pub const HINT_PUT_AFTER: Duration = Duration::from_secs(16);
+/// Time to live of a hint, renewed after two thirds of it: two puts an hour are nothing beside the pings,
+/// and a dead node named by one costs a ping.
+pub const HINT_TTL: Duration = Duration::from_secs(3_600);
+/// Contacts of one hint that a newcomer measures: an answer of the usual size.
+pub const MAX_HINTED: usize = 4;
 /// Newcomers whose share of this node's values has yet to be handed over.
 pub const MAX_NEWCOMERS: usize = 64;
 /// How long a node counts as one after it came: those who came together are all handed their share.

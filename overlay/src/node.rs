@@ -6,6 +6,7 @@ mod ask;
 mod broadcast;
 mod explore;
 mod handover;
+mod hints;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,6 +38,7 @@ use crate::wire::{Body, Message};
 use again::Again;
 use broadcast::Broadcasts;
 use handover::Handover;
+use hints::Hints;
 use upkeep::Upkeep;
 
 /// The core. One change (`new`, `set_seeds`, `handle_*` or a verb), then drain by
@@ -59,6 +61,7 @@ pub struct Overlay {
     again: Again,
     broadcasts: Broadcasts,
     handover: Handover,
+    hints: Hints,
     joined: bool,
     published: Published,
     outbox: VecDeque<Out>,
@@ -100,7 +103,7 @@ impl Overlay {
     /// A core at `now`; equal settings, seeds and inputs give equal outputs.
     #[must_use]
     pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
-        let Settings { mut local, seeds, mut saved, levels, rules } = settings;
+        let Settings { mut local, hints, as_number, seeds, mut saved, levels, rules } = settings;
         local.addr = canonical(local.addr);
         saved.retain(|contact| admissible(contact, local.addr.ip()) && contact.id() != local.id());
         saved.truncate(MAX_REMEMBERED);
@@ -124,6 +127,7 @@ impl Overlay {
             again: Again::default(),
             broadcasts: Broadcasts::default(),
             handover: Handover::default(),
+            hints: Hints::new(&local, hints, as_number),
             joined: false,
             published: Published::default(),
             outbox: VecDeque::new(),
@@ -354,7 +358,7 @@ impl Overlay {
     fn wake(&self) -> Option<Instant> {
         let query = self.queries.values().next().map(|query| query.deadline);
         let (calls, expiry) = (self.calls.next_deadline(), self.store.next_expiry());
-        [calls, query, expiry, self.upkeep.wake(), self.again.at, self.handover.at]
+        [calls, query, expiry, self.upkeep.wake(), self.again.at, self.handover.at, self.hints.at]
             .into_iter()
             .flatten()
             .min()

@@ -12,6 +12,10 @@ use crate::contact::{Contact, Identity};
 pub struct Settings {
     /// Own identity, public address, slot, peer port and services.
     pub local: Contact,
+    /// Whether it leaves hints for those near it and follows theirs, if its address is public.
+    pub hints: bool,
+    /// The autonomous system of its address, if that is known.
+    pub as_number: Option<u32>,
     /// Nodes to join by, resolved by the driver; their identities are not known.
     pub seeds: Vec<SocketAddr>,
     /// Contacts of an earlier run.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use coralline_config::Config;
+use maxminddb::MaxMindDbError;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::{broadcast, mpsc};
@@ -26,6 +28,7 @@ use crate::seeds;
 use crate::settings::Settings;
 use crate::signed::Seal;
 use crate::stats::BroadcastStats;
+use crate::system;
 use crate::time::Instant;
 use crate::transport::Transport;
 
@@ -52,6 +55,14 @@ pub enum StartError {
         /// The address of the configuration.
         listen: SocketAddr,
     },
+    /// The database of autonomous systems is of no use.
+    #[error("overlay.as_database {path}: {source}; name an MMDB file of AS numbers, or none")]
+    Database {
+        /// The file of the configuration.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: MaxMindDbError,
+    },
 }
 
 /// Binds the socket, loads or makes the identity, loads saved contacts, resolves the seeds, and spawns
@@ -71,6 +82,7 @@ pub async fn start(
 async fn prepare(config: &Config, services: Services) -> Result<(Handle, Driver), StartError> {
     let listen = config.overlay.listen;
     let ip = reachable(config).ok_or(StartError::Address { listen })?;
+    let as_number = as_number(config, ip)?;
     let bind = |source| StartError::Bind { addr: listen, source };
     let socket = bind_socket(listen).map_err(bind)?;
     let port = socket.local_addr().map_err(bind)?.port();
@@ -86,6 +98,8 @@ async fn prepare(config: &Config, services: Services) -> Result<(Handle, Driver)
     let saver = Saver::load(config.state_dir.clone());
     let settings = Settings {
         local,
+        hints: true,
+        as_number,
         seeds: seeds::resolve(&config.overlay.seeds).await,
         saved: saver.contacts().to_vec(),
         levels: config.overlay.levels.clone(),
@@ -138,6 +152,17 @@ fn reachable(config: &Config) -> Option<IpAddr> {
     let listen = config.overlay.listen.ip();
     let ip = config.public_addr.unwrap_or(listen);
     (!ip.is_unspecified() && ip.is_ipv4() == listen.is_ipv4()).then_some(ip)
+}
+
+/// The autonomous system of this node's address, where a database tells it.
+fn as_number(config: &Config, ip: IpAddr) -> Result<Option<u32>, StartError> {
+    let Some(path) = &config.overlay.as_database else { return Ok(None) };
+    let number = system::as_number(path, ip)
+        .map_err(|source| StartError::Database { path: path.clone(), source })?;
+    if number.is_none() {
+        tracing::warn!("overlay.as_database {} knows no AS number of {ip}", path.display());
+    }
+    Ok(number)
 }
 
 /// Which of the ids of its address this node takes: by port, so that several nodes behind one address
@@ -193,6 +218,18 @@ mod tests {
         check("0.0.0.0:7400", Some("192.0.2.1"), Some("192.0.2.1"));
         check("10.0.0.1:7400", Some("192.0.2.1"), Some("192.0.2.1"));
         check("10.0.0.1:7400", Some("2001:db8::1"), None);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_none_is_named() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("asn.mmdb");
+        std::fs::write(&path, b"no database").unwrap();
+        let mut config = Config::default();
+        config.overlay.as_database = Some(path.clone());
+        let error = prepare(&config, Services::PROXY).await.err().unwrap().to_string();
+        let expect = format!("overlay.as_database {}: ", path.display());
+        assert!(error.starts_with(&expect) && !error.contains('\n'), "{error}");
     }
 
     /// Three honest nodes and one that signs in the name of another.

@@ -43,6 +43,7 @@ struct Place {
     x: f64,
     y: f64,
     access_ms: f64,
+    metro: u32,
 }
 
 impl Geography {
@@ -59,11 +60,13 @@ impl Geography {
             .map(|region| around(region, METRO_SPREAD, rng))
             .collect();
         let place = |_| {
-            let (x, y) = metros[below(rng, metros.len())];
+            let metro = below(rng, metros.len());
+            let (x, y) = metros[metro];
             let (least, most) = ACCESS_MS;
             // Squared: many good lines, few bad ones.
             let access_ms = least + (most - least) * unit(rng).powi(2);
-            Place { x, y, access_ms }
+            let metro = u32::try_from(metro).expect("metropolitan areas are few");
+            Place { x, y, access_ms, metro }
         };
         Self { places: Places::Plane((0..nodes).map(place).collect()) }
     }
@@ -91,6 +94,15 @@ impl Geography {
             }
             Places::Hosts(_, hosts) if hosts[a] == hosts[b] => SAME_HOST,
             Places::Hosts(matrix, hosts) => matrix.rtt(hosts[a], hosts[b]),
+        }
+    }
+
+    /// The number of the metropolitan area that a node lives in; none on a matrix.
+    #[must_use]
+    pub fn metro(&self, node: usize) -> Option<u32> {
+        match &self.places {
+            Places::Plane(places) => Some(places[node].metro),
+            Places::Hosts(..) => None,
         }
     }
 

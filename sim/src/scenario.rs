@@ -114,7 +114,7 @@ impl Scenario {
         let join_every = Duration::from_millis(join_every_ms);
         let levels = levels.iter().map(|ms| Duration::from_millis(*ms)).collect();
         let rules = self.rules().expect("they were read before");
-        let plan = Plan { nodes, seed, loss, join_every, levels, rules };
+        let plan = Plan { nodes, seed, loss, join_every, levels, rules, ..Plan::default() };
         let mut world = World::on(plan, matrix.filter(|_| self.world.matrix).cloned());
         let joining = join_every * u32::try_from(nodes).unwrap_or(u32::MAX);
         world.run(joining + Duration::from_secs(settle_s));

@@ -38,6 +38,9 @@ pub struct Plan {
     pub join_every: Duration,
     /// Round-trip bounds of the clusters, nearest first; none for the global level alone.
     pub levels: Vec<Duration>,
+    /// Whether nodes leave hints, and know the number of their autonomous system: here, their
+    /// metropolitan area.
+    pub systems: bool,
     /// The constants of the index.
     pub rules: Rules,
 }
@@ -45,8 +48,8 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         let join_every = Duration::from_millis(20);
-        let (levels, rules) = (Vec::new(), Rules::default());
-        Self { nodes: 100, seed: 1, loss: 0.0, join_every, levels, rules }
+        let (levels, systems, rules) = (Vec::new(), false, Rules::default());
+        Self { nodes: 100, seed: 1, loss: 0.0, join_every, levels, systems, rules }
     }
 }
 
@@ -77,6 +80,7 @@ pub struct World {
     wires: Wires,
     churn: Option<Churn>,
     levels: Vec<Duration>,
+    systems: bool,
     rules: Rules,
     nodes: Vec<Node>,
     queue: Queue<Happening>,
@@ -131,7 +135,7 @@ impl World {
     /// The same on the hosts of a matrix, if one is given.
     #[must_use]
     pub fn on(plan: Plan, matrix: Option<Matrix>) -> Self {
-        let Plan { nodes: count, seed, loss, join_every, levels, rules } = plan;
+        let Plan { nodes: count, seed, loss, join_every, levels, systems, rules } = plan;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let geography = match matrix {
             None => Geography::new(count, &mut rng),
@@ -145,6 +149,7 @@ impl World {
             wires: Wires { loss, seed, ..Wires::default() },
             churn: None,
             levels,
+            systems,
             rules,
             nodes,
             queue: Queue::default(),
@@ -358,7 +363,10 @@ impl World {
         let node = &mut self.nodes[at];
         let saved = std::mem::take(&mut node.saved);
         let (levels, rules) = (self.levels.clone(), self.rules);
-        let settings = Settings { local: node.contact, seeds, saved, levels, rules };
+        // Without systems there is nobody to find: each node has a /24 of its own.
+        let (hints, as_number) = (self.systems, self.geography.metro(at).filter(|_| self.systems));
+        let settings =
+            Settings { local: node.contact, hints, as_number, seeds, saved, levels, rules };
         node.core = Some(Overlay::new(settings, seed, self.now));
         node.life += 1;
         node.peers.clear();

@@ -25,6 +25,19 @@ impl Overlay {
     pub(super) fn ask(&mut self, now: Instant, key: Key, kind: Kind, except: Except) -> QueryId {
         let is_claim = matches!(kind, Kind::Claim(..));
         let from = if is_claim { Level::GLOBAL } else { self.clusters.nearest() };
+        self.ask_from(now, key, kind, from, except)
+    }
+
+    /// The same at a level of the caller's choice.
+    pub(super) fn ask_from(
+        &mut self,
+        now: Instant,
+        key: Key,
+        kind: Kind,
+        from: Level,
+        except: Except,
+    ) -> QueryId {
+        let is_claim = matches!(kind, Kind::Claim(..));
         let width = if is_claim { CLAIM_WIDTH } else { LOOKUP_WIDTH };
         let (level, lookup) = self.search(now, key, &kind, from, width);
         let mut query = Query::new(kind, self.local, level, lookup, now + QUERY_TIME, self.rules);
@@ -170,6 +183,10 @@ impl Overlay {
             self.remember(now, query, &outcome);
         }
         if self.again.ended(id) {
+            return;
+        }
+        if self.hints.ended(id) {
+            self.on_hinted(now, &outcome);
             return;
         }
         if outcome == Outcome::TimedOut {

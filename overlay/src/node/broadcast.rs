@@ -206,7 +206,15 @@ mod tests {
     fn core() -> Overlay {
         let (seeds, saved, levels) = (Vec::new(), Vec::new(), Vec::new());
         let rules = Rules::default();
-        let settings = Settings { local: contact(1), seeds, saved, levels, rules };
+        let settings = Settings {
+            local: contact(1),
+            hints: true,
+            as_number: None,
+            seeds,
+            saved,
+            levels,
+            rules,
+        };
         let mut core = Overlay::new(settings, 1, now());
         for at in 10..60 {
             core.table.heard(now(), contact(at), Memberships::default(), None);

@@ -179,7 +179,15 @@ mod tests {
 
     fn core(local: u8, known: &[u8]) -> Overlay {
         let (seeds, saved, levels, rules) = (vec![], vec![], vec![], Rules::default());
-        let settings = Settings { local: contact(local), seeds, saved, levels, rules };
+        let settings = Settings {
+            local: contact(local),
+            hints: true,
+            as_number: None,
+            seeds,
+            saved,
+            levels,
+            rules,
+        };
         let mut core = Overlay::new(settings, 1, at(0));
         for other in known {
             core.table.heard(at(0), contact(*other), Memberships::default(), None);

@@ -49,8 +49,15 @@ struct Bench {
 impl Bench {
     fn new(seeds: Vec<SocketAddr>, saved: Vec<Contact>) -> Self {
         let (local, now) = (contact([198, 51, 100, 1], 0), at(0));
-        let settings =
-            Settings { local, seeds, saved, levels: Vec::new(), rules: Rules::default() };
+        let settings = Settings {
+            local,
+            hints: true,
+            as_number: None,
+            seeds,
+            saved,
+            levels: Vec::new(),
+            rules: Rules::default(),
+        };
         let core = Overlay::new(settings, 1, now);
         let (sent, events) = (Vec::new(), Vec::new());
         let mut bench = Self { core, local, now, sent, events };

@@ -156,6 +156,7 @@ impl Overlay {
             self.recall_within(now, MIN_RECALL_WAIT);
             self.upkeep.refresh = Some(now + self.jittered(MIN_REFRESH_WAIT));
             self.upkeep.review = Some(now + self.jittered(MIN_REVIEW_WAIT));
+            self.plan_hints(now);
             self.look_around(now, &[]);
         }
     }
@@ -238,6 +239,9 @@ impl Overlay {
         }
         if is_due(self.handover.at) {
             self.hand_over(now);
+        }
+        if is_due(self.hints.at) {
+            self.hint(now);
         }
         if is_due(self.upkeep.review) {
             self.review(now);
