@@ -19,6 +19,7 @@ use crate::flight::Reader;
 use crate::message::Stored;
 use crate::reason::{Failure, Reason};
 use crate::slices::Sliced;
+use crate::upstream::UpstreamBody;
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 
@@ -120,12 +121,23 @@ impl ResponseBody {
         Self::new(Content::Pieces { pieces: Box::pin(pieces), left: length })
     }
 
+    /// Octets of whatever number, as they are made.
+    pub(crate) fn pieces(
+        pieces: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static,
+    ) -> Self {
+        Self::new(Content::Pieces { pieces: Box::pin(pieces), left: None })
+    }
+
     /// Straight from upstream, for one client; silence longer than `stall` breaks it off.
-    pub(crate) fn upstream(body: Incoming, stall: Duration, place: OwnedSemaphorePermit) -> Self {
-        let left = body.size_hint().exact();
+    pub(crate) fn upstream(
+        body: UpstreamBody,
+        stall: Duration,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let left = body.length();
         let pieces = stream::unfold(Some(body), move |body| async move {
             let mut body = body?;
-            match next_piece(&mut body, stall).await? {
+            match body.next(stall).await? {
                 Ok(bytes) => Some((Ok(bytes), Some(body))),
                 Err(failure) => Some((Err(failure), None)),
             }

@@ -23,14 +23,16 @@ use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
     preconditions, storable, vary,
 };
+use crate::proving::{Proving, vouched_for};
 use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
+use crate::respond::add_date;
 use crate::scope::tags;
 use crate::slices::{Begun, First};
 use crate::store::Change;
 use crate::target::Target;
 use crate::tier::Stream;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamBody};
 
 /// What is to be fetched, for whoever joins.
 pub(crate) struct Job {
@@ -109,6 +111,7 @@ impl Proxy {
         };
         match self.arriving(&job, &upstream) {
             Ok(arriving) => {
+                self.prove(&landing.flight, &job, &arriving, &upstream);
                 // With nothing to read, its beginning is its end (see `Flight::readable`).
                 if arriving.head.length != Some(0) {
                     landing.flight.begin(Begin::Stream(arriving.clone()));
@@ -146,8 +149,11 @@ impl Proxy {
         if let Located::Held(holders, level) = located {
             flight.set_stage(Stage::Peer);
             let good = |upstream: &Upstream| {
-                let part = job.first.is_some() && self.is_good_part(job, upstream);
-                part || self.arriving(job, upstream).is_ok()
+                if job.first.is_some() && self.is_good_part(job, upstream) {
+                    return true;
+                }
+                let arriving = self.arriving(job, upstream);
+                arriving.is_ok_and(|arriving| vouched_for(job, &arriving, upstream))
             };
             let (get, target) = (&Method::GET, &job.target);
             let asked = self.peers.ask(get, target, &headers, &holders, level, good).await;
@@ -211,7 +217,7 @@ impl Proxy {
             said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
             let status = stored.head.status;
             storable(&job.headers, status, &said, upstream.times, &job.rules)
-                .map(|freshness| stored.updated(headers, freshness))
+                .map(|freshness| self.signed_again(job, stored, stored.updated(headers, freshness)))
         };
         match freshened(stale) {
             Ok(stored) => {
@@ -271,12 +277,14 @@ impl Proxy {
                 return Err(NoStore::Purged);
             }
         }
-        let length = hyper::body::Body::size_hint(&upstream.body).exact();
+        let length = upstream.body.length();
         let mut names = vary(&head.headers).ok_or(NoStore::Vary)?;
         if names.is_empty() {
             names = self.store.selecting(&job.uri, times.response);
         }
         let mut headers = kept(head.headers.clone(), job.mode);
+        // All that is signed is there from the beginning.
+        add_date(&mut headers, freshness.received);
         let withheld = withhold(&mut headers);
         let variant = Variant::of(names, &job.headers, &headers);
         let (mut via_peer, mut lifetime) = (Vec::new(), freshness.lifetime);
@@ -306,7 +314,7 @@ impl Proxy {
         landing: Landing,
         job: &Job,
         arriving: Arc<Arriving>,
-        body: hyper::body::Incoming,
+        body: UpstreamBody,
         announcement: Option<Announcement>,
     ) {
         if let Some(announcement) = &announcement {
@@ -322,6 +330,10 @@ impl Proxy {
             self.metrics.count_error(failure.reason);
             tracing::warn!(uri = %job.uri, "{failure}");
             return flight.break_off(failure);
+        }
+        // Those who follow need not wait for the disk.
+        if flight.proving().and_then(Proving::finish).is_some() {
+            flight.proves_more();
         }
         let object = match stream {
             Some(stream) => {
@@ -339,7 +351,9 @@ impl Proxy {
         let written = body.object().is_some();
         let Arriving { head, variant, freshness, .. } = &*arriving;
         let key = Key::of_name(job.uri.as_bytes());
-        let stored = Arc::new(Stored::new(head.clone(), variant.clone(), *freshness, body, key));
+        let proof = flight.proving().and_then(Proving::finish);
+        let stored = Stored::new(head.clone(), variant.clone(), *freshness, body, key);
+        let stored = Arc::new(stored.with_proof(proof));
         // Its announcement is under way; and it is stored before the flight leaves the table, so that
         // nobody falls in between.
         stored.due_for_announcement(clock::now());

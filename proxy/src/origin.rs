@@ -26,7 +26,7 @@ use crate::reason::{Failure, Reason};
 use crate::rewrite::upgrades_only;
 use crate::target::{Scheme, Site, Target};
 use crate::upload::Upload;
-use crate::upstream::{Upstream, client_builder, failure};
+use crate::upstream::{Upstream, UpstreamBody, client_builder, failure};
 
 /// Asks origins.
 pub(crate) struct Origin {
@@ -235,6 +235,7 @@ impl Origin {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             remove_hop_by_hop(&mut head.headers);
         }
+        let body = UpstreamBody::Plain(body);
         Ok(Upstream { head, body, times, source: Source::Origin, holder: None })
     }
 

@@ -2,34 +2,42 @@
 
 mod identity;
 mod pool;
+mod receive;
+mod serve;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use coralline_overlay::{Contact, Handle, Level, Pointer, State};
+use coralline_receipt::{FORM, Subject};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Uri};
+use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, response};
+use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
 use crate::limits::{
-    HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_BUDGET, PEER_HEAD_TIMEOUT, USUAL_FAR,
-    USUAL_NEAR,
+    CLOCK_SLACK, HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_BUDGET, PEER_HEAD_TIMEOUT,
+    USUAL_FAR, USUAL_NEAR,
 };
 use crate::message::Source;
 use crate::metrics::PeerOutcomes;
 use crate::policy::Times;
+use crate::proving::PROOF;
 use crate::standing::{Dealing, PeerKey, Standings};
 use crate::target::Target;
-use crate::upstream::{NoBody, Upstream};
+use crate::upstream::{NoBody, Upstream, UpstreamBody};
 use pool::Pool;
 
 pub(crate) use identity::peer_acceptor;
 pub use identity::peer_connector;
+pub(crate) use receive::ProvedBody;
+pub(crate) use serve::{Proved, prove};
 
 /// How a peer is told the scheme of a target: `http`, `https` or `any`.
 pub(crate) const SCHEME: HeaderName = HeaderName::from_static("coralline-scheme");
@@ -37,7 +45,8 @@ pub(crate) const SCHEME: HeaderName = HeaderName::from_static("coralline-scheme"
 /// Asks peers.
 pub(crate) struct Peers {
     pool: Pool,
-    standings: Standings,
+    standings: Arc<Standings>,
+    index: Handle,
     /// Where this node itself serves peers.
     local: SocketAddr,
     outcomes: PeerOutcomes,
@@ -47,7 +56,8 @@ impl Peers {
     pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes) -> Self {
         Self {
             pool: Pool::new(index.clone()),
-            standings: Standings::new(),
+            standings: Arc::new(Standings::new()),
+            index: index.clone(),
             local: content_addr(&index.local()),
             outcomes,
         }
@@ -146,14 +156,11 @@ impl Peers {
                 return (peer, None);
             }
         };
-        let times = Times { request: sent, response: clock::now() };
-        let (mut head, body) = response.into_parts();
-        remove_hop_by_hop(&mut head.headers);
-        // Without Cache-Status it is the peer's own word, a miss or an error, and not the object.
-        if head.status.is_server_error() || !head.headers.contains_key(CACHE_STATUS) {
-            self.outcomes.missed.inc();
+        let left = patience.saturating_sub(begin.elapsed());
+        let Some((head, body)) = self.read(peer, response, left).await else {
             return (peer, None);
-        }
+        };
+        let times = Times { request: sent, response: clock::now() };
         let holder = (pointer.state == State::Whole).then_some(peer);
         if holder.is_some() {
             learn(Dealing::Answered(begin.elapsed()));
@@ -161,9 +168,62 @@ impl Peers {
         (peer, Some(Upstream { head, body, times, source: Source::Peer(level), holder }))
     }
 
+    /// What a peer answers, up to the receipt. A part, and that there is none, is taken without one.
+    async fn read(
+        &self,
+        peer: PeerKey,
+        response: Response<Incoming>,
+        patience: Duration,
+    ) -> Option<(response::Parts, UpstreamBody)> {
+        let (mut head, body) = response.into_parts();
+        remove_hop_by_hop(&mut head.headers);
+        // Without Cache-Status it is the peer's own word, a miss or an error, and not the object.
+        if head.status.is_server_error() || !head.headers.contains_key(CACHE_STATUS) {
+            self.outcomes.missed.inc();
+            return None;
+        }
+        if is_part(head.status) {
+            return Some((head, UpstreamBody::Plain(body)));
+        }
+        if head.headers.remove(PROOF).is_none_or(|form| form != FORM) {
+            self.outcomes.failed.inc();
+            self.standings.learn(Instant::now(), peer, Dealing::Wrong);
+            return None;
+        }
+        let mut body = ProvedBody::new(body, &self.index, peer, self.standings.clone());
+        match body.receipt(patience).await {
+            Ok(receipt) => {
+                set_age(&mut head.headers, &receipt.subject, clock::now());
+                Some((head, UpstreamBody::Proved(Box::new(body))))
+            }
+            Err(failure) => {
+                self.outcomes.failed.inc();
+                tracing::info!(?peer, "{failure}");
+                None
+            }
+        }
+    }
+
     /// A holder has sent so many octets in this time.
     pub(crate) fn sent(&self, holder: PeerKey, octets: u64, time: Duration) {
         self.standings.learn(Instant::now(), holder, Dealing::Sent(octets, time));
+    }
+}
+
+/// An answer about a part: it carries no proof.
+pub(crate) fn is_part(status: StatusCode) -> bool {
+    matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE)
+}
+
+/// No response is younger than its signer says, give or take what clocks differ by: whoever passes it on can
+/// make it older, and no more.
+fn set_age(headers: &mut HeaderMap, subject: &Subject, now: SystemTime) {
+    let made = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(subject.time));
+    let since = made.and_then(|made| now.duration_since(made).ok()).unwrap_or_default();
+    let least = since.saturating_sub(CLOCK_SLACK).as_secs();
+    let said = headers.get(AGE).and_then(|age| age.to_str().ok()?.parse::<u64>().ok());
+    if said.is_none_or(|said| said < least) && least > 0 {
+        headers.insert(AGE, least.into());
     }
 }
 

@@ -1,26 +1,28 @@
 //! Moving the octets of a flight: to its end, past breaks, and not for ever.
 
+use std::pin::pin;
+
+use bytes::Bytes;
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{Method, StatusCode};
-use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::Proxy;
-use crate::body::next_piece;
 use crate::conditional::strong_validator;
 use crate::fetch::Job;
 use crate::flight::{Abandoned, Arriving, Flight};
 use crate::flights::Landing;
-use crate::limits::{MAX_RESUMES, MIN_PROGRESS, RATE_PERIOD};
+use crate::limits::{MAX_RESUMES, MIN_PROGRESS, RATE_PERIOD, SEAL_DELAY};
 use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
 use crate::tier::Stream;
+use crate::upstream::UpstreamBody;
 
 /// What is left of a body, and where it has to end.
 struct Rest {
-    body: Incoming,
+    body: UpstreamBody,
     /// Octets at its start that are here already.
     skip: u64,
     /// Length of the whole, where it is known.
@@ -34,7 +36,7 @@ impl Proxy {
         landing: &Landing,
         job: &Job,
         arriving: &Arriving,
-        body: Incoming,
+        body: UpstreamBody,
         stream: &mut Option<Stream>,
     ) -> Result<(), Failure> {
         let flight = &landing.flight;
@@ -43,12 +45,15 @@ impl Proxy {
         let mut rate = Rate::new();
         let largest = self.largest();
         loop {
-            let failure = match next_piece(&mut rest.body, self.stall_timeout).await {
+            let failure = match self.next(&mut rest.body, flight).await {
                 Some(Ok(mut bytes)) => {
                     let passed = bytes.len().min(usize::try_from(rest.skip).unwrap_or(usize::MAX));
                     rest.skip -= passed as u64;
                     let bytes = bytes.split_off(passed);
                     rate.check(flight.received(), || flight.is_unread())?;
+                    if let Some(proving) = flight.proving() {
+                        proving.update(&bytes);
+                    }
                     if let Some(disk) = stream.as_ref().filter(|_| !bytes.is_empty())
                         && (flight.received() > largest || !disk.push(bytes.clone()).await)
                     {
@@ -63,6 +68,9 @@ impl Proxy {
                         landing.close();
                         // From now on nobody could disown it: it is not kept.
                         *stream = None;
+                        if let Some(proving) = flight.proving() {
+                            proving.give_up();
+                        }
                         if stream.is_none() && flight.received() > self.store.largest() {
                             self.unshared.insert(job.uri.clone(), NoStore::TooLarge);
                         }
@@ -78,7 +86,30 @@ impl Proxy {
             }
             rest = self.resume(job, arriving, flight.received()).await.ok_or(failure)?;
             self.metrics.resumed.inc();
+            if let Some(proving) = flight.proving() {
+                proving.take_over(flight.received());
+            }
         }
+    }
+
+    /// The next octets. What came before is signed while they are waited for, so that peers have it soon.
+    async fn next(
+        &self,
+        body: &mut UpstreamBody,
+        flight: &Flight,
+    ) -> Option<Result<Bytes, Failure>> {
+        let mut next = pin!(body.next(self.stall_timeout));
+        let Some(proving) = flight.proving().filter(|proving| proving.is_due()) else {
+            return next.await;
+        };
+        tokio::select! {
+            biased;
+            piece = &mut next => return piece,
+            () = sleep(SEAL_DELAY) => {}
+        }
+        proving.seal();
+        flight.proves_more();
+        next.await
     }
 
     /// The rest of a body from the origin; only if it is certainly of the same octets.

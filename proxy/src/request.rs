@@ -31,6 +31,7 @@ use crate::interim::{Early, Line};
 use crate::limits::{INSIST_PATIENCE, MAX_AGAIN};
 use crate::message::{Source, Stored};
 use crate::page;
+use crate::peer::{Proved, is_part, prove};
 use crate::policy::{Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
@@ -312,20 +313,42 @@ impl Proxy {
             stored.freshness.remaining(clock::now()).is_some() && !lacks(asked, stored)
         };
         if let Some(stored) = found.filter(fresh) {
-            return self.hit(asked, &stored).await;
+            return self.prove_stored(asked, &stored).await;
         }
-        let miss = || Failure::new(Reason::ProxyInternalResponse, "not held");
         let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
         match flight.begun_for_peer().await {
             Some(Begin::Stream(arriving)) if arriving.is_for(asked) => {
                 let source = arriving.source;
                 let status = joined(Forward::UriMiss, source);
                 let response = self.respond_arriving(asked, &arriving, &flight, status);
-                Ok((source, response.ok_or_else(miss)?))
+                let response = response.ok_or_else(miss)?;
+                if is_part(response.status()) {
+                    return Ok((source, response));
+                }
+                let proving = flight.proving().cloned().ok_or_else(miss)?;
+                let proved = Proved::Arriving(flight.clone(), proving);
+                Ok((source, prove(response, proved).ok_or_else(miss)?))
             }
-            Some(Begin::Stored(stored, ..)) if fresh(&stored) => self.hit(asked, &stored).await,
+            Some(Begin::Stored(stored, ..)) if fresh(&stored) => {
+                self.prove_stored(asked, &stored).await
+            }
             _ => Err(miss()),
         }
+    }
+
+    /// What is held, for a peer: a part as it is, the whole with its proof.
+    async fn prove_stored(
+        self: &Arc<Self>,
+        asked: &Asked,
+        stored: &Arc<Stored>,
+    ) -> Result<Answer, Failure> {
+        let (source, response) = self.hit(asked, stored).await?;
+        if is_part(response.status()) {
+            return Ok((source, response));
+        }
+        let proof = stored.proof().ok_or_else(miss)?;
+        let proved = prove(response, Proved::Whole(proof)).ok_or_else(miss)?;
+        Ok((source, proved))
     }
 
     /// From what is held. What lacks of it comes from the origin, if that is to be asked.
@@ -341,6 +364,11 @@ impl Proxy {
         };
         Ok((source, self.respond_stored(asked, stored, status).await?))
     }
+}
+
+/// As a peer is told.
+fn miss() -> Failure {
+    Failure::new(Reason::ProxyInternalResponse, "not held")
 }
 
 /// As the one who asked over HTTP is told.

@@ -62,6 +62,12 @@ impl Encoder {
         }
     }
 
+    /// Nothing is there to be sent until more is offered.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.parts.is_empty() && !self.ended
+    }
+
     /// So many octets of the content that [`Step::Content`] named were sent.
     pub fn sent(&mut self, octets: u64) {
         let Some(Step::Content(range)) = self.parts.front_mut() else { return };
