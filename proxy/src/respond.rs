@@ -164,7 +164,7 @@ impl Proxy {
     ) -> Response<ResponseBody> {
         let Upstream { head, body, source, .. } = upstream;
         let length = if !asked.is_head() {
-            hyper::body::Body::size_hint(&body).exact()
+            body.length()
         } else {
             let field = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
             field.and_then(|text| text.parse().ok())
