@@ -14,7 +14,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("coralline-receipt", &[]),
     ("coralline-overlay", &["coralline-config"]),
     ("coralline-dns", &["coralline-config", "coralline-overlay"]),
-    ("coralline-proxy", &["coralline-config", "coralline-disk", "coralline-overlay"]),
+    (
+        "coralline-proxy",
+        &["coralline-config", "coralline-disk", "coralline-overlay", "coralline-receipt"],
+    ),
     ("coralline", &["coralline-config", "coralline-dns", "coralline-overlay", "coralline-proxy"]),
     ("coralline-sim", &["coralline-config", "coralline-overlay"]),
 ];

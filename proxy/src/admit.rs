@@ -12,6 +12,7 @@ use crate::interim::Early;
 use crate::limits::{MAX_REQUEST_BODY, MAX_REQUEST_HEAD, MAX_URI};
 use crate::peer::SCHEME;
 use crate::policy::{RequestDirectives, Rules};
+use crate::proving::PROOF;
 use crate::reason::{Failure, Reason};
 use crate::scope::Purge;
 use crate::target::{Scheme, Target, Whom, decode, plain};
@@ -55,6 +56,8 @@ pub(crate) struct Asked {
     pub(crate) content: bool,
     /// The client takes what comes after a body.
     pub(crate) trailers: bool,
+    /// A peer wants a part with its proof: all that comes after what it has.
+    pub(crate) proof: bool,
     /// Where interim responses go, once it is known that there may be some.
     pub(crate) early: Option<Early>,
 }
@@ -208,6 +211,7 @@ fn asked(
 ) -> Admitted {
     let told = RequestDirectives::read(&parts.headers);
     let trailers = parts.version >= Version::HTTP_11 && trailers::are_taken(&parts.headers);
+    let proof = client.is_none() && parts.headers.contains_key(PROOF);
     let (headers, selecting) = cleaned(parts.headers, mode);
     let (method, uri) = (parts.method, target.to_string().into());
     let asked = Asked {
@@ -222,6 +226,7 @@ fn asked(
         rules,
         content,
         trailers,
+        proof,
         early: None,
     };
     Admitted::Site(Box::new(asked))

@@ -22,6 +22,7 @@ use crate::message::Stored;
 use crate::reason::{Failure, Reason};
 use crate::slices::Sliced;
 use crate::trailers;
+use crate::upstream::UpstreamBody;
 
 type Frames = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Failure>> + Send>>;
 
@@ -133,21 +134,28 @@ impl ResponseBody {
         Self::new(Content::Frames { frames: Box::pin(frames), left: length })
     }
 
+    /// Octets of whatever number, as they are made.
+    pub(crate) fn pieces(
+        pieces: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static,
+    ) -> Self {
+        let frames = pieces.map(|piece| piece.map(Frame::data));
+        Self::new(Content::Frames { frames: Box::pin(frames), left: None })
+    }
+
     /// Straight from upstream, for one client; silence longer than `stall` breaks it off.
     pub(crate) fn upstream(
-        body: Incoming,
+        body: UpstreamBody,
         stall: Duration,
         mode: Mode,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        let left = body.size_hint().exact();
+        let left = body.length();
         let frames = stream::unfold(Some(body), move |body| async move {
             let mut body = body?;
-            let frame =
-                next_frame(&mut body, stall).await?.map(|frame| match frame.into_trailers() {
-                    Ok(trailers) => Frame::trailers(trailers::cleaned(trailers, mode)),
-                    Err(frame) => frame,
-                });
+            let frame = body.next_frame(stall).await?.map(|frame| match frame.into_trailers() {
+                Ok(trailers) => Frame::trailers(trailers::cleaned(trailers, mode)),
+                Err(frame) => frame,
+            });
             let body = frame.is_ok().then_some(body);
             Some((frame, body))
         });

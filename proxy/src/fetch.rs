@@ -27,9 +27,11 @@ use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
     preconditions, storable, vary,
 };
+use crate::proving::{Proving, vouched_for};
 use crate::pump::Coming;
 use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
+use crate::respond::add_date;
 use crate::scope::tags;
 use crate::slices::{Begun, First};
 use crate::store::Change;
@@ -43,6 +45,8 @@ pub(crate) struct PeerSearch<'a> {
     pub(crate) job: &'a Job,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) told: Option<&'a Announcement>,
+    /// What has been proved so far of what they are asked to go on with.
+    pub(crate) rest: Option<&'a Proving>,
     /// Holders that were of no use.
     pub(crate) tried: &'a mut Except,
     /// How long they may take in all to begin an answer. Who has more than [`PEER_BUDGET`] goes on asking.
@@ -128,6 +132,7 @@ impl Proxy {
         };
         match self.arriving(&job, &upstream) {
             Ok(arriving) => {
+                self.prove(&landing.flight, &job, &arriving, &upstream);
                 // With nothing to read, its beginning is its end (see `Flight::readable`).
                 if arriving.head.length != Some(0) {
                     landing.flight.begin(Begin::Stream(arriving.clone()));
@@ -160,17 +165,17 @@ impl Proxy {
         let mut headers = job.headers.clone();
         self.signature.sign(&mut headers, job.mode);
         headers.extend(job.first.map(|first| (RANGE, first.field())));
-        let mut conditional = headers.clone();
-        conditional.extend(job.stale.iter().flat_map(|stale| preconditions(&stale.head.headers)));
         let mut tried = Except::default();
-        let (headers_of, patience) = (&conditional, PEER_BUDGET);
-        let search =
-            PeerSearch { flight, job, headers: headers_of, told, tried: &mut tried, patience };
+        // What a peer says is signed as a whole: it is not asked whether what is held is still good.
+        let (of, tried, patience) = (&headers, &mut tried, PEER_BUDGET);
+        let search = PeerSearch { flight, job, headers: of, told, rest: None, tried, patience };
         let good = |upstream: &Upstream| self.is_good(job, upstream);
         if let Some(upstream) = self.ask_peers(search, located, good).await {
             return Ok(upstream);
         }
         flight.set_stage(Stage::Origin);
+        let mut conditional = headers.clone();
+        conditional.extend(job.stale.iter().flat_map(|stale| preconditions(&stale.head.headers)));
         let (get, early) = (&Method::GET, job.early.as_ref());
         let upstream = self.origin.ask(get, &job.target, &conditional, early).await?;
         let about_another = job.stale.as_ref().is_some_and(|stale| {
@@ -188,19 +193,13 @@ impl Proxy {
         Ok(upstream)
     }
 
-    /// A peer's answer will do: all of it, the part that was asked for, or the word that what is held is
-    /// still good.
+    /// A peer's answer will do: all of it, as it was signed, or the part that was asked for.
     fn is_good(&self, job: &Job, upstream: &Upstream) -> bool {
-        match &job.stale {
-            Some(stale) if upstream.head.status == StatusCode::NOT_MODIFIED => {
-                let headers = &upstream.head.headers;
-                identifies(headers, &stale.head.headers) != Identified::Not
-                    && freshened(stale, upstream, &job.headers, job.mode, &job.rules)
-                        .is_ok_and(|stored| self.purges.of(&job.uri, &stored) == Verdict::Untouched)
-            }
-            _ if job.first.is_some() && self.is_good_part(job, upstream) => true,
-            _ => self.arriving(job, upstream).is_ok(),
+        if job.first.is_some() && self.is_good_part(job, upstream) {
+            return true;
         }
+        let arriving = self.arriving(job, upstream);
+        arriving.is_ok_and(|arriving| vouched_for(job, &arriving, upstream))
     }
 
     /// Step 5: from those whom the index names, and from others where these have nothing to give.
@@ -210,14 +209,14 @@ impl Proxy {
         mut located: Located,
         good: impl Fn(&Upstream) -> bool,
     ) -> Option<Upstream> {
-        let PeerSearch { flight, job, headers, told, tried, patience } = search;
+        let PeerSearch { flight, job, headers, told, rest, tried, patience } = search;
         let (deadline, mut relocations) = (Instant::now() + patience, 0);
         let insists = patience > PEER_BUDGET;
         loop {
             match located {
                 Located::Held(holders, level) => {
                     flight.set_stage(Stage::Peer);
-                    let search = Search { holders: &holders, level, deadline };
+                    let search = Search { holders: &holders, level, deadline, rest };
                     let (get, target) = (&Method::GET, &job.target);
                     let given = self.peers.ask(get, target, headers, search, tried, &good).await;
                     // Whoever is sent here meanwhile waits: it may become ours to fetch.
@@ -271,8 +270,10 @@ impl Proxy {
         stale: &Stored,
         upstream: &Upstream,
     ) -> Begin {
-        let freshened =
-            |stored: &Stored| freshened(stored, upstream, &job.headers, job.mode, &job.rules);
+        let freshened = |stored: &Stored| {
+            freshened(stored, upstream, &job.headers, job.mode, &job.rules)
+                .map(|new| self.signed_again(job, stored, new))
+        };
         let mut update = kept(upstream.head.headers.clone(), job.mode);
         let mut withheld = withhold(&mut update);
         // A cookie in a 304 is for the one whose request was on its way.
@@ -338,12 +339,14 @@ impl Proxy {
                 return Err(NoStore::Purged);
             }
         }
-        let length = hyper::body::Body::size_hint(&upstream.body).exact();
+        let length = upstream.body.length();
         let mut names = vary(&head.headers).ok_or(NoStore::Vary)?;
         if names.is_empty() {
             names = self.store.selecting(&job.uri, times.response);
         }
         let mut headers = kept(head.headers.clone(), job.mode);
+        // All that is signed is there from the beginning.
+        add_date(&mut headers, freshness.received);
         let withheld = withhold(&mut headers);
         let variant = Variant::of(names, &job.headers, &headers);
         let mut via_peer = Vec::new();
@@ -392,6 +395,10 @@ impl Proxy {
             tracing::warn!(uri = %job.uri, "{failure}");
             return flight.break_off(failure);
         }
+        // Those who follow need not wait for the disk.
+        if flight.proving().and_then(Proving::finish).is_some() {
+            flight.proves_more();
+        }
         let object = match stream {
             Some(stream) => {
                 flight.release();
@@ -411,7 +418,9 @@ impl Proxy {
         let head = Head { trailers: flight.trailers(), ..head.clone() };
         // What stands on disk was written before they came.
         let written = on_disk && head.trailers.is_empty();
-        let stored = Arc::new(Stored::new(head, variant.clone(), *freshness, body, key));
+        let proof = flight.proving().and_then(Proving::finish);
+        let stored = Stored::new(head, variant.clone(), *freshness, body, key);
+        let stored = Arc::new(stored.with_proof(proof));
         // Its announcement is under way; and it is stored before the flight leaves the table, so that
         // nobody falls in between.
         stored.due_for_announcement(clock::now());
@@ -460,19 +469,15 @@ pub(crate) fn freshened(
 ) -> Result<Stored, NoStore> {
     let mut update = kept(upstream.head.headers.clone(), mode);
     withhold(&mut update);
-    if upstream.peer.is_some() {
-        // It is of that exchange, not of the object.
-        update.remove(CACHE_STATUS);
-    }
     let mut headers = freshen(&stored.head.headers, &update);
     if !update.contains_key(DATE) {
         // It was made now, and not when the stored one was (RFC 9110, section 6.6.1).
         headers.remove(DATE);
+        add_date(&mut headers, upstream.times.response);
     }
     let mut said = headers.clone();
     said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
     let freshness = storable(request, stored.head.status, &said, upstream.times, rules)?;
-    let freshness = if upstream.peer.is_some() { of_peer(freshness) } else { freshness };
     Ok(stored.updated(headers, freshness))
 }
 

@@ -11,7 +11,7 @@ mod reader;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use coralline_disk::Object;
@@ -26,6 +26,7 @@ use crate::limits::{
 };
 use crate::message::{Chunks, Head, Source, Stored};
 use crate::policy::{Freshness, NoStore, Variant};
+use crate::proving::Proving;
 use crate::reason::Failure;
 use crate::slices::Reading;
 
@@ -113,6 +114,7 @@ pub(crate) struct Flight {
     disowned: AtomicBool,
     /// What came takes its place on disk.
     landing: AtomicBool,
+    proving: OnceLock<Proving>,
 }
 
 #[derive(Debug)]
@@ -250,6 +252,7 @@ impl Flight {
             room: Notify::new(),
             disowned: AtomicBool::new(false),
             landing: AtomicBool::new(false),
+            proving: OnceLock::new(),
         })
     }
 
@@ -439,6 +442,26 @@ impl Flight {
 
     // For those who join.
 
+    /// Peers can be shown what comes, with this. To be said before it begins.
+    pub(crate) fn prove(&self, proving: Proving) {
+        let _ = self.proving.set(proving);
+    }
+
+    /// The proof of what comes, if there is one.
+    pub(crate) fn proving(&self) -> Option<&Proving> {
+        self.proving.get()
+    }
+
+    /// Peers can be shown more.
+    pub(crate) fn proves_more(&self) {
+        self.change(|_| ());
+    }
+
+    /// Waits until `ready`, which is told whether the flight has ended, says something.
+    pub(crate) async fn until<T>(&self, mut ready: impl FnMut(bool) -> Option<T>) -> T {
+        self.wait(|state| ready(state.end.is_some())).await
+    }
+
     /// Waits until it is known how the flight begins.
     pub(crate) async fn begun(&self) -> Begin {
         self.wait(|state| state.begin.clone()).await
@@ -475,7 +498,7 @@ impl Flight {
         .await
     }
 
-    async fn wait<T>(&self, ready: impl Fn(&State) -> Option<T>) -> T {
+    async fn wait<T>(&self, mut ready: impl FnMut(&State) -> Option<T>) -> T {
         let mut changed = self.changed.subscribe();
         loop {
             changed.borrow_and_update();

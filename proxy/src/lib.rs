@@ -17,7 +17,7 @@
 //! comes after.
 //! `slices` brings parts of large objects, and joins them.
 //! `serve` has the doors, `activity` closes those who only stand in them. `purging` forgets on demand, by names
-//! that `scope` reads; `record` is a response as it stands on disk; `setup` makes it all from the configuration.
+//! that `scope` reads; `proving` has the receipts; `record` is a response as it stands on disk; `setup` makes it all from the configuration.
 //!
 //! `RFC9111.md` lists every rule for a shared cache with its test; `tests/proxy/model.rs` is the same law as
 //! a plain model, with which random histories are compared.
@@ -31,6 +31,9 @@
 //!   in which a reader who holds others up is cut. The index of what is on disk takes up to a quarter more.
 //!   Every other bound stands in `limits`.
 //! - The cache judges by what the origin sees: a client's fields are cleaned before anything is decided.
+//! - Of what a peer sends as a whole no octet and no field is used that is not as its signer, who fetched it from
+//!   the origin, has signed it for this URI; a peer whose octets are not is left alone. Each node passes the
+//!   receipt on. Via, Cache-Status and Age are each node's own; Age is no less than the receipt allows.
 //! - What was purged is not given out again, whoever brings it and whenever.
 //! - Who has received the whole of a stored response finds it stored: the last octets wait for that.
 //! - What an unsafe request has changed is not given out again, also not by a fetch that began before it.
@@ -38,6 +41,13 @@
 //! - Who reads a body goes on with it when it is replaced or purged, as far as none of it is evicted from disk.
 //!
 //! # Decisions
+//! - *A peer's answer is a stream that proves itself* (`coralline_receipt`) in place of the content; the length of
+//!   the content is in the receipt. What comes from the origin is signed every 64 KiB, or when
+//!   nothing more has come for 20 ms, so that peers have the octets as they come.
+//! - *Who goes on at the origin where a peer broke off signs all of it anew*; those who follow, and those who
+//!   ask it for the rest, go on under its word, which has to be about the octets that they have.
+//! - *Peers are not asked to validate*: a 304 has no receipt. They are asked for the whole, and the origin alone
+//!   whether a copy is still good.
 //! - *A purge is a rule with a time*, not a search: it takes as long whatever the cache holds. A response is as
 //!   old as the request that brought it, or as Age says: an origin whose Date lags would seem purged for ever.
 //! - *Everything stored goes to disk, and bodies of more than 4 MiB stay there alone*: the page cache of the
@@ -96,6 +106,7 @@ mod page;
 mod pass;
 mod peer;
 mod policy;
+mod proving;
 mod pump;
 mod purge;
 mod purge_log;

@@ -47,6 +47,12 @@ pub(crate) const SMALL_PIECE: usize = 16 * 1024;
 pub(crate) const SMALL_BODY: u64 = 1 << 20;
 /// See [`SMALL_BODY`].
 pub(crate) const LARGE_SHARE: u64 = 7;
+/// How long octets from the origin wait for more before they are signed: a slow origin's reach the peers as
+/// they come, and few are signed twice.
+pub(crate) const SEAL_DELAY: Duration = Duration::from_millis(20);
+/// Longest proof that is kept on disk beside a response, in octets: that of 6 MiB, with as much room left as
+/// the fields of a response may take. What is longer is shown to peers as long as it is in memory.
+pub(crate) const MAX_KEPT_PROOF: usize = 24 << 10;
 /// How often in a row one transfer that broke may go on from where it stood.
 pub(crate) const MAX_RESUMES: u32 = 3;
 /// How long another source is looked for where one has broken, before the origin is asked: the index needs
@@ -275,6 +281,8 @@ pub(crate) const MAX_OUTDATED: u64 = 4096;
 pub(crate) const STORED_SHARE: u64 = 2;
 /// What a stored object weighs beside its body and header fields: map entries, reference counts.
 pub(crate) const ENTRY_OVERHEAD: u64 = 512;
+/// What its proof weighs beside the nodes: a receipt with its URI.
+pub(crate) const PROOF_OVERHEAD: u64 = 384;
 
 const _: () = assert!(RECEIVING_RENEWAL.as_secs() * 2 <= RECEIVING_TTL.as_secs());
 const _: () = assert!(MIN_ANNOUNCED_TTL.as_secs() < RECEIVING_TTL.as_secs());

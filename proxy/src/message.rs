@@ -8,13 +8,16 @@ use bytes::Bytes;
 use coralline_disk::Object;
 use coralline_disk::limits::SLICE;
 use coralline_overlay::{Key, Level};
+use coralline_receipt::Proof;
 use http::StatusCode;
 use http::header::{DATE, HeaderMap};
 
 use crate::admit::Asked;
 use crate::budget::{Budget, Reservation};
 use crate::conditional::strong_validator;
-use crate::limits::{ANNOUNCE_RETRY, ENTRY_OVERHEAD, PIECE_OVERHEAD};
+use crate::limits::{
+    ANNOUNCE_RETRY, ENTRY_OVERHEAD, MAX_KEPT_PROOF, PIECE_OVERHEAD, PROOF_OVERHEAD,
+};
 use crate::policy::{Freshness, Variant, date, groups};
 
 /// Where a response came from. The word is the same in Cache-Status, in metrics and on panels.
@@ -54,6 +57,13 @@ pub(crate) struct Head {
     pub(crate) trailers: HeaderMap,
 }
 
+/// A proof as it is at hand. Most that come from disk are never shown to anybody.
+#[derive(Debug, Clone)]
+enum KeptProof {
+    Read(Arc<Proof>),
+    Octets(Arc<[u8]>),
+}
+
 /// A response that is kept. Of its body there may be only some slices.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -67,6 +77,8 @@ pub(crate) struct Stored {
     pub(crate) groups: Box<[String]>,
     /// Where the index knows it.
     pub(crate) index_key: Key,
+    /// What peers are shown, if they can be shown it; as octets where it came from disk.
+    proof: Option<KeptProof>,
     /// When its pointer in the index runs out, in seconds since 1970; 0 for never announced.
     announced_until: AtomicU64,
     /// The memory that it takes after it has left the store.
@@ -86,7 +98,46 @@ impl Stored {
         let date = date(&head.headers, DATE).unwrap_or(freshness.received);
         let groups = groups(&head.headers).into();
         let (announced_until, pinned) = (AtomicU64::new(0), OnceLock::new());
-        Self { head, variant, freshness, body, date, groups, index_key, announced_until, pinned }
+        let proof = None;
+        Self {
+            head,
+            variant,
+            freshness,
+            body,
+            date,
+            groups,
+            index_key,
+            proof,
+            announced_until,
+            pinned,
+        }
+    }
+
+    /// With what shows it to be what its signer fetched.
+    pub(crate) fn with_proof(self, proof: Option<Arc<Proof>>) -> Self {
+        Self { proof: proof.map(KeptProof::Read), ..self }
+    }
+
+    /// The same, as it was kept on disk.
+    pub(crate) fn with_kept_proof(self, octets: Option<Vec<u8>>) -> Self {
+        Self { proof: octets.map(|octets| KeptProof::Octets(octets.into())), ..self }
+    }
+
+    pub(crate) fn proof(&self) -> Option<Arc<Proof>> {
+        match self.proof.as_ref()? {
+            KeptProof::Read(proof) => Some(proof.clone()),
+            KeptProof::Octets(octets) => Proof::decode(octets).ok().map(Arc::new),
+        }
+    }
+
+    /// To be kept on disk, if it is short enough.
+    pub(crate) fn kept_proof(&self) -> Option<Vec<u8>> {
+        let octets = match self.proof.as_ref()? {
+            KeptProof::Read(proof) if proof.memory() > MAX_KEPT_PROOF as u64 => return None,
+            KeptProof::Read(proof) => proof.encode(),
+            KeptProof::Octets(octets) => octets.to_vec(),
+        };
+        (octets.len() <= MAX_KEPT_PROOF).then_some(octets)
     }
 
     /// It may answer a request that joined somebody else's (see `Arriving::is_for`); one that stands
@@ -114,14 +165,19 @@ impl Stored {
 
     /// The same, no longer fresh.
     pub(crate) fn outdated(&self, now: SystemTime) -> Self {
-        self.updated(self.head.headers.clone(), self.freshness.outdated(now))
+        let outdated = self.updated(self.head.headers.clone(), self.freshness.outdated(now));
+        Self { proof: self.proof.clone(), ..outdated }
     }
 
     /// What it takes of the memory for stored bodies, in octets.
     pub(crate) fn weight(&self) -> u64 {
         let fields: usize =
             self.head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 64).sum();
-        self.body.weight() + fields as u64 + ENTRY_OVERHEAD
+        let proof = self.proof.as_ref().map_or(0, |proof| match proof {
+            KeptProof::Read(proof) => proof.memory() + PROOF_OVERHEAD,
+            KeptProof::Octets(octets) => octets.len() as u64,
+        });
+        self.body.weight() + fields as u64 + proof + ENTRY_OVERHEAD
     }
 
     /// It leaves the store; until its last reader has gone it counts as what is arriving does.

@@ -30,7 +30,7 @@ use crate::rewrite::upgrades_only;
 use crate::target::{Scheme, Site, Target};
 use crate::trailers;
 use crate::upload::Upload;
-use crate::upstream::{Upstream, client_builder, failure};
+use crate::upstream::{Upstream, UpstreamBody, client_builder, failure};
 
 /// Asks origins.
 pub(crate) struct Origin {
@@ -252,6 +252,7 @@ impl Origin {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             remove_hop_by_hop(&mut head.headers);
         }
+        let body = UpstreamBody::Plain(body);
         Ok(Upstream { head, body, times, source: Source::Origin, peer: None })
     }
 

@@ -1,5 +1,6 @@
 //! Moving the octets of a flight: to its end, past breaks, and not for ever.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,30 +10,28 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 use http_body::Frame;
-use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::Proxy;
 use crate::announce::Announcement;
-use crate::body::next_frame;
 use crate::conditional::strong_validator;
 use crate::fetch::{Job, PeerSearch};
 use crate::flight::{Abandoned, Arriving, Flight, Stage};
 use crate::flights::Landing;
 use crate::limits::{
     MAX_RESUMES, MIN_PEER_RATE, MIN_PROGRESS, PEER_RATE_PERIOD, PEER_STALL, RATE_PERIOD,
-    RECEIVING_STALL, RESUME_BUDGET, RESUME_PROGRESS,
+    RECEIVING_STALL, RESUME_BUDGET, RESUME_PROGRESS, SEAL_DELAY,
 };
 use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
 use crate::standing::Dealing;
 use crate::tier::Stream;
 use crate::trailers;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamBody};
 
 /// A body on its way, and the peer that sends it, if one does.
 pub(crate) struct Coming {
-    pub(crate) body: Incoming,
+    pub(crate) body: UpstreamBody,
     pub(crate) peer: Option<Pointer>,
 }
 
@@ -62,7 +61,7 @@ impl Proxy {
         let (mut rate, mut pace) = (Rate::new(), Pace::new());
         let largest = self.largest();
         loop {
-            let failure = match self.next_frame(&mut rest.coming, &mut pace).await {
+            let failure = match self.next_frame(&mut rest.coming, &mut pace, flight).await {
                 Some(Ok(frame)) => {
                     let mut bytes = match frame.into_data() {
                         Ok(bytes) => bytes,
@@ -76,6 +75,9 @@ impl Proxy {
                     rest.skip -= passed as u64;
                     let bytes = bytes.split_off(passed);
                     rate.check(flight.received(), || flight.is_unread())?;
+                    if let Some(proving) = flight.proving() {
+                        proving.update(&bytes);
+                    }
                     if let Some(disk) = stream.as_ref().filter(|_| !bytes.is_empty())
                         && (flight.received() > largest || !disk.push(bytes.clone()).await)
                     {
@@ -101,6 +103,10 @@ impl Proxy {
                     self.judge(&rest.coming, pace.dealing());
                     return Ok(());
                 }
+                // Every octet has been proved; that there are no more was said at the beginning.
+                Some(Err(_)) if flight.proving().is_some() && is_all(flight, arriving) => {
+                    return Ok(());
+                }
                 Some(Err(failure)) => failure,
             };
             self.judge(&rest.coming, Dealing::Failed);
@@ -117,31 +123,54 @@ impl Proxy {
             told.inspect(|told| told.receiving(arriving.head.length));
             pace = Pace::new();
             self.metrics.resumed.inc();
+            if let Some(proving) = flight.proving() {
+                match &mut rest.coming.body {
+                    UpstreamBody::Plain(_) => proving.take_over(flight.received()),
+                    UpstreamBody::Proved(body) => body.go_on_with(proving),
+                }
+                flight.proves_more();
+            }
         }
     }
 
-    /// The next octets. A peer falls silent sooner than an origin may: others have the same.
+    /// The next octets. A peer falls silent sooner than an origin may: others have the same. What came before
+    /// is signed while they are waited for, so that peers have it soon.
     async fn next_frame(
         &self,
         coming: &mut Coming,
         pace: &mut Pace,
+        flight: &Flight,
     ) -> Option<Result<Frame<Bytes>, Failure>> {
+        let is_holder = coming.peer.is_some_and(|peer| peer.state == State::Whole);
+        if is_holder && pace.is_slow() {
+            let detail = "the peer sends less than it should";
+            return Some(Err(Failure::new(Reason::HttpResponseIncomplete, detail)));
+        }
         let patience = match coming.peer.map(|peer| peer.state) {
             None => self.stall_timeout,
             Some(State::Whole) => PEER_STALL,
             Some(State::Receiving) => RECEIVING_STALL,
         };
         let begin = Instant::now();
-        let frame = next_frame(&mut coming.body, patience.min(self.stall_timeout)).await;
-        if let Some(Ok(Some(bytes))) =
-            frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref))
-        {
-            pace.add(bytes.len(), begin.elapsed());
-            let is_holder = coming.peer.is_some_and(|peer| peer.state == State::Whole);
-            if is_holder && pace.is_slow() {
-                let detail = "the peer sends less than it should";
-                return Some(Err(Failure::new(Reason::HttpResponseIncomplete, detail)));
+        let frame = {
+            let mut next = pin!(coming.body.next_frame(patience.min(self.stall_timeout)));
+            let due = flight.proving().filter(|proving| proving.is_due());
+            let come = tokio::select! {
+                biased;
+                frame = &mut next => Some(frame),
+                () = sleep(SEAL_DELAY), if due.is_some() => None,
+            };
+            match (come, due) {
+                (Some(frame), _) => frame,
+                (None, due) => {
+                    due.inspect(|proving| proving.seal());
+                    flight.proves_more();
+                    next.await
+                }
             }
+        };
+        if let Some(Ok(frame)) = &frame {
+            pace.add(frame.data_ref().map_or(0, Bytes::len), begin.elapsed());
         }
         frame
     }
@@ -179,9 +208,14 @@ impl Proxy {
             tried.add(&[broken], None);
             let located = told.locate_except(tried.clone()).await;
             let (headers, told) = (&headers, Some(told));
+            let rest_of = flight.proving();
             let (tried, patience) = (&mut tried, RESUME_BUDGET);
-            let search = PeerSearch { flight, job, headers, told, tried, patience };
-            let good = |upstream: &Upstream| goes_on(arriving, at, upstream).is_some();
+            let search = PeerSearch { flight, job, headers, told, rest: rest_of, tried, patience };
+            let good = |upstream: &Upstream| {
+                let proving = upstream.body.proving();
+                goes_on(arriving, at, upstream).is_some()
+                    && rest_of.is_none_or(|rest| proving.is_some_and(|more| more.is_same(rest)))
+            };
             if let Some(upstream) = self.ask_peers(search, located, good).await {
                 return rest(arriving, at, upstream);
             }
@@ -286,6 +320,10 @@ fn complete(flight: &Flight, rest: &Rest) -> Result<(), Failure> {
         return Err(Failure::new(Reason::HttpResponseIncomplete, detail));
     }
     Ok(())
+}
+
+fn is_all(flight: &Flight, arriving: &Arriving) -> bool {
+    arriving.head.length == Some(flight.received())
 }
 
 /// Content-Range says `at` to the end, of the length that was known; the total (RFC 9110, section 14.4).

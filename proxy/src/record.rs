@@ -29,6 +29,8 @@ pub(crate) struct Response {
     trailers: Vec<(String, Vec<u8>)>,
     variant: Variant,
     freshness: Freshness,
+    /// As octets; nothing if peers cannot be shown it.
+    proof: Option<Vec<u8>>,
 }
 
 /// The first octet of a record. One with another is not read: the response is fetched again.
@@ -36,9 +38,14 @@ const FORMAT: u8 = 2;
 
 impl Record {
     pub(crate) fn response(stored: &Stored) -> Self {
-        Self::of(&stored.head, &stored.variant, &stored.freshness)
+        let mut record = Self::of(&stored.head, &stored.variant, &stored.freshness);
+        if let Self::Response(response) = &mut record {
+            response.proof = stored.kept_proof();
+        }
+        record
     }
 
+    /// One of which nothing can be proved yet.
     pub(crate) fn of(head: &Head, variant: &Variant, freshness: &Freshness) -> Self {
         let field = |(name, value): (&HeaderName, &HeaderValue)| {
             (name.as_str().to_owned(), value.as_bytes().to_owned())
@@ -49,6 +56,7 @@ impl Record {
             trailers: head.trailers.iter().map(field).collect(),
             variant: variant.clone(),
             freshness: *freshness,
+            proof: None,
         }))
     }
 
@@ -81,7 +89,9 @@ impl Response {
         let (headers, trailers) = (map(&self.fields)?, map(&self.trailers)?);
         let status = StatusCode::from_u16(self.status).ok()?;
         let head = Head { status, headers, length: Some(body.len()), trailers };
-        Some(Stored::new(head, self.variant, self.freshness, body, Key::of_name(uri.as_bytes())))
+        let key = Key::of_name(uri.as_bytes());
+        let stored = Stored::new(head, self.variant, self.freshness, body, key);
+        Some(stored.with_kept_proof(self.proof))
     }
 }
 

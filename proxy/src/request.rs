@@ -33,6 +33,7 @@ use crate::interim::{Early, Line};
 use crate::limits::{INSIST_PATIENCE, MAX_AGAIN};
 use crate::message::{Source, Stored};
 use crate::page;
+use crate::peer::{Proved, is_part, prove};
 use crate::policy::{NoStore, Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
@@ -332,9 +333,8 @@ impl Proxy {
             stored.freshness.remaining(clock::now()).is_some() && !lacks(asked, stored)
         };
         if let Some(stored) = found.filter(fresh) {
-            return self.hit(asked, &stored).await;
+            return self.prove_stored(asked, &stored).await;
         }
-        let miss = || Failure::new(Reason::ProxyInternalResponse, "not held");
         let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
         let at = asked.selecting.get(RANGE).and_then(first_of);
         match flight.begun_for_peer(at).await {
@@ -342,14 +342,37 @@ impl Proxy {
                 let source = arriving.source;
                 let status = joined(Forward::UriMiss, source);
                 let response = self.respond_arriving(asked, &arriving, &flight, status);
-                Ok((source, response.ok_or_else(miss)?))
+                let response = response.ok_or_else(miss)?;
+                if needs_no_proof(asked, &response) {
+                    return Ok((source, response));
+                }
+                let proving = flight.proving().cloned().ok_or_else(miss)?;
+                let proved = Proved::Arriving(flight.clone(), proving);
+                let proved = prove(response, at.unwrap_or_default(), proved);
+                Ok((source, proved.ok_or_else(miss)?))
             }
             ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(&stored) => {
-                self.hit(asked, &stored).await
+                self.prove_stored(asked, &stored).await
             }
             ForPeer::Later => Err(miss().with_status(StatusCode::SERVICE_UNAVAILABLE)),
             _ => Err(miss()),
         }
+    }
+
+    /// What is held, for a peer: a part as it is, the whole with its proof.
+    async fn prove_stored(
+        self: &Arc<Self>,
+        asked: &Asked,
+        stored: &Arc<Stored>,
+    ) -> Result<Answer, Failure> {
+        let (source, response) = self.hit(asked, stored).await?;
+        if needs_no_proof(asked, &response) {
+            return Ok((source, response));
+        }
+        let proof = stored.proof().ok_or_else(miss)?;
+        let from = asked.selecting.get(RANGE).and_then(first_of).unwrap_or_default();
+        let proved = prove(response, from, Proved::Whole(proof)).ok_or_else(miss)?;
+        Ok((source, proved))
     }
 
     /// From what is held. What lacks of it comes from the origin, if that is to be asked.
@@ -372,6 +395,16 @@ impl Proxy {
 /// requests each have what they ask for (RFC 9111, section 5.2.2.4).
 fn shares_waiting(asked: &Asked) -> bool {
     asked.mode == Mode::Suffixed
+}
+
+/// What a peer may have without a proof: fields alone, and parts of what is fetched in parts.
+fn needs_no_proof(asked: &Asked, response: &Response<ResponseBody>) -> bool {
+    asked.is_head() || (is_part(response.status()) && !asked.proof)
+}
+
+/// As a peer is told.
+fn miss() -> Failure {
+    Failure::new(Reason::ProxyInternalResponse, "not held")
 }
 
 /// As the one who asked over HTTP is told.

@@ -164,7 +164,7 @@ impl Proxy {
     ) -> Response<ResponseBody> {
         let Upstream { head, body, source, .. } = upstream;
         let length = if !asked.is_head() {
-            hyper::body::Body::size_hint(&body).exact()
+            body.length()
         } else {
             let field = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
             field.and_then(|text| text.parse().ok())
@@ -368,7 +368,7 @@ fn multipart(
 }
 
 /// RFC 9110, section 6.6.1: a recipient with a clock adds the date that is missing.
-fn add_date(fields: &mut HeaderMap, received: SystemTime) {
+pub(crate) fn add_date(fields: &mut HeaderMap, received: SystemTime) {
     if !fields.contains_key(DATE) {
         fields.insert(DATE, ascii(&httpdate::fmt_http_date(received)));
     }

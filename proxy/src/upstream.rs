@@ -2,29 +2,76 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use coralline_overlay::Pointer;
 use http::response;
+use http_body::{Body, Frame};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::body::{next_frame, next_piece};
 use crate::limits::{IDLE_TIMEOUT, MAX_FIELDS, MAX_IDLE_PER_HOST, MAX_RESPONSE_HEAD};
 use crate::message::Source;
+use crate::peer::ProvedBody;
 use crate::policy::Times;
+use crate::proving::Proving;
 use crate::reason::{Failure, Reason};
 
 /// A response whose body is still to come.
-#[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) head: response::Parts,
-    pub(crate) body: Incoming,
+    pub(crate) body: UpstreamBody,
     pub(crate) times: Times,
     pub(crate) source: Source,
     /// The peer that sends it, if one does.
     pub(crate) peer: Option<Pointer>,
+}
+
+/// A body as it comes: an origin's, or a peer's with its proof.
+pub(crate) enum UpstreamBody {
+    Plain(Incoming),
+    Proved(Box<ProvedBody>),
+}
+
+impl UpstreamBody {
+    /// The next octets; nothing at the end. Silence longer than `stall` is a failure.
+    pub(crate) async fn next(&mut self, stall: Duration) -> Option<Result<Bytes, Failure>> {
+        match self {
+            Self::Plain(body) => next_piece(body, stall).await,
+            Self::Proved(body) => body.next(stall).await,
+        }
+    }
+
+    /// The next octets, or an origin's trailers; nothing at the end.
+    pub(crate) async fn next_frame(
+        &mut self,
+        stall: Duration,
+    ) -> Option<Result<Frame<Bytes>, Failure>> {
+        match self {
+            Self::Plain(body) => next_frame(body, stall).await,
+            Self::Proved(body) => body.next(stall).await.map(|octets| octets.map(Frame::data)),
+        }
+    }
+
+    /// Octets of the content, where that is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self {
+            Self::Plain(body) => body.size_hint().exact(),
+            Self::Proved(body) => body.length(),
+        }
+    }
+
+    /// The proof that comes with it.
+    pub(crate) fn proving(&self) -> Option<&Proving> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Proved(body) => Some(body.proving()),
+        }
+    }
 }
 
 /// HTTP/1.1 with bounded heads and a bounded pool whose idle connections do end.

@@ -67,7 +67,8 @@ struct Walk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The first: what it is about. Whether that is what was asked for, and the signer one to be believed,
-    /// is for the caller to say before anything else is used.
+    /// is for the caller to say before anything else is used. Another one later on is of the same content,
+    /// which goes on under another's word: whoever signed before was lost.
     Receipt(Box<Receipt>),
     /// Content, following on what came before.
     Content(Bytes),
@@ -178,8 +179,7 @@ impl Decoder {
                 let Some(head) = self.input.take(if numbered { 5 } else { 1 }) else {
                     return Ok(None);
                 };
-                let begun = matches!(self.held, Held::All(_) | Held::Part { .. });
-                self.state = frame(kind, &head[1..], begun)?;
+                self.state = frame(kind, &head[1..], &self.held)?;
                 Ok(None)
             }
             State::Receipt(length) => {
@@ -220,24 +220,28 @@ impl Decoder {
 
     fn begin(&mut self, receipt: Receipt) -> Result<(), Wrong> {
         receipt.verify()?;
-        let head = receipt.head;
-        self.held = match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Before(proof) if proof.receipt().subject != receipt.subject => {
-                self.held = Held::Before(proof);
-                return Err(Wrong::Other);
+        match &mut self.held {
+            Held::Nothing if self.span.is_rest() => {
+                let mut proof = PartialProof::of(receipt.clone())?;
+                proof.go_on_under(receipt)?;
+                self.held = Held::All(proof);
             }
-            Held::Before(proof) => Held::All(proof),
-            _ if self.span.is_rest() => Held::All(PartialProof::of(receipt)?),
-            _ => {
+            Held::Nothing => {
                 let (signer, digest) = (key(&receipt.subject)?, receipt.subject.digest());
-                Held::Part { receipt, signer, digest }
+                self.held = Held::Part { receipt, signer, digest };
             }
+            Held::All(proof) if proof.receipt().subject == receipt.subject => {
+                return Err(Wrong::Malformed);
+            }
+            Held::Before(proof) | Held::All(proof) => proof.go_on_under(receipt)?,
+            Held::Part { .. } => return Err(Wrong::Malformed),
+        }
+        self.held = match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Before(proof) => Held::All(proof),
+            held => held,
         };
         self.state = State::Frame;
-        match &mut self.held {
-            Held::All(proof) => proof.adopt(head),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// All that was asked for is here.
@@ -284,7 +288,11 @@ impl Decoder {
             let Some(octets) = self.input.take(PAIR) else { return Ok(None) };
             let mut rest = &octets[..];
             let pair = take(&mut rest).zip(take(&mut rest)).ok_or(Wrong::Malformed)?;
-            walk.descend(over, expected, top, pair, self.at)?;
+            let held = match &self.held {
+                Held::All(proof) => Some(proof),
+                _ => None,
+            };
+            walk.descend(over, expected, top, pair, (self.at, held))?;
             return Ok(None);
         }
         let end = (over.end * GROUP).min(walk.end);
@@ -318,7 +326,7 @@ impl Walk {
         expected: Hash,
         top: bool,
         (left, right): (Hash, Hash),
-        at: u64,
+        (at, held): (u64, Option<&PartialProof>),
     ) -> Result<(), Wrong> {
         let found = if top { root(&left, &right) } else { merge(&left, &right) };
         if found != expected {
@@ -331,6 +339,9 @@ impl Walk {
         }
         if middle * GROUP > at {
             self.stack.push((over.start..middle, left));
+        } else if held.is_some_and(|held| !held.agrees(over.start..middle, &left)) {
+            // It is about other octets than those that are here.
+            return Err(Wrong::Contradiction);
         }
         self.path.retain(|pair| pair.over.contains(&over.start));
         self.path.push(Pair { over, left, right });
@@ -339,11 +350,13 @@ impl Walk {
 }
 
 /// What follows a frame's kind and, where it has one, its length.
-fn frame(kind: u8, length: &[u8], begun: bool) -> Result<State, Wrong> {
+fn frame(kind: u8, length: &[u8], held: &Held) -> Result<State, Wrong> {
+    let begun = matches!(held, Held::All(_) | Held::Part { .. });
+    let another = !matches!(held, Held::Part { .. });
     let length = length.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
     let length = usize::try_from(length).map_err(|_| Wrong::Malformed)?;
     match kind {
-        RECEIPT if !begun && (1..=MAX_RECEIPT).contains(&length) => Ok(State::Receipt(length)),
+        RECEIPT if another && (1..=MAX_RECEIPT).contains(&length) => Ok(State::Receipt(length)),
         RUN if begun && (1..=MAX_RUN).contains(&(length as u64)) => Ok(State::Run(length)),
         TREE if begun => Ok(State::TreeFields),
         END if begun => Ok(State::End),

@@ -43,12 +43,7 @@ impl Encoder {
     /// Begins a stream of what is proved by this receipt or a later one for the same subject.
     #[must_use]
     pub fn new(receipt: &Receipt, span: Span) -> Self {
-        let octets = receipt.encode();
-        let mut frame = BytesMut::with_capacity(5 + octets.len());
-        frame.put_u8(RECEIPT);
-        frame.put_u32_le(u32::try_from(octets.len()).expect("a receipt is within MAX_RECEIPT"));
-        frame.put_slice(&octets);
-        let parts = VecDeque::from([Step::Octets(frame.freeze())]);
+        let parts = VecDeque::from([introduction(receipt)]);
         Self { span, at: span.from(), parts, told: receipt.head.whole, ended: false }
     }
 
@@ -59,6 +54,21 @@ impl Encoder {
             Some(_) => self.parts.pop_front().unwrap_or(Step::Wait),
             None if self.ended => Step::End,
             None => Step::Wait,
+        }
+    }
+
+    /// Nothing is there to be sent until more is offered.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.parts.is_empty() && !self.ended
+    }
+
+    /// The same content goes on under the word of another, with which what is offered from now on is proved.
+    /// Changes nothing while there is something to send, nor for a slice.
+    pub fn go_on_under(&mut self, receipt: &Receipt) {
+        if self.is_waiting() && self.span.is_rest() {
+            self.parts.push_back(introduction(receipt));
+            self.told = receipt.head.whole;
         }
     }
 
@@ -126,6 +136,15 @@ impl Encoder {
             self.told |= head.whole;
         }
     }
+}
+
+fn introduction(receipt: &Receipt) -> Step {
+    let octets = receipt.encode();
+    let mut frame = BytesMut::with_capacity(5 + octets.len());
+    frame.put_u8(RECEIPT);
+    frame.put_u32_le(u32::try_from(octets.len()).expect("a receipt is within MAX_RECEIPT"));
+    frame.put_slice(&octets);
+    Step::Octets(frame.freeze())
 }
 
 /// The nodes and the content of a tree frame, in order.

@@ -1,5 +1,8 @@
 //! All that shows content to be what its signer says: the receipt, and the nodes of the tree.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use ed25519_dalek::VerifyingKey;
 
 use crate::limits::{GROUP, MAX_SIZE};
@@ -9,6 +12,7 @@ use crate::wrong::Wrong;
 
 /// The proof of a body that is arriving: at the node that fetches it and signs, or at one that receives it
 /// with its proof. It takes 64 octets of memory for each 16 KiB, twice that for moments.
+#[derive(Clone)]
 pub struct PartialProof {
     receipt: Receipt,
     signer: VerifyingKey,
@@ -99,6 +103,25 @@ impl PartialProof {
         (self.receipt.head, self.proved) = (head, head.size);
     }
 
+    /// The same octets under another subject, for who goes on at the origin where another's word ended.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn taken_over(
+        self,
+        subject: Subject,
+        sign: impl FnOnce(&[u8]) -> [u8; 64],
+    ) -> Result<Self, Wrong> {
+        let (size, root) = (self.tree.size(), self.tree.root());
+        if !subject.is_valid() || subject.length.is_some_and(|length| length < size) {
+            return Err(Wrong::Malformed);
+        }
+        let head = TreeHead::sign(&subject.digest(), size, false, root, sign);
+        let mut taken = Self { tree: self.tree, ..Self::of(Receipt { subject, head })? };
+        taken.seal_with(head);
+        Ok(taken)
+    }
+
     /// What it is about, and the last that was signed of it.
     #[must_use]
     pub fn receipt(&self) -> &Receipt {
@@ -148,15 +171,38 @@ impl PartialProof {
         head.fits(&self.receipt.subject).then_some(()).ok_or(Wrong::Contradiction)
     }
 
-    /// Takes a verified head that is of no more than what is here.
-    pub(crate) fn adopt(&mut self, head: TreeHead) -> Result<(), Wrong> {
-        if head.size == self.tree.size() && head.whole {
-            if head.root != self.tree.root() {
-                return Err(Wrong::Contradiction);
-            }
+    /// Goes on under a verified receipt, which is of the same subject but for who has signed it. Where it is
+    /// another's, nothing can be shown to others until that one's word reaches as far as what is here. A
+    /// wrong one changes nothing.
+    pub(crate) fn go_on_under(&mut self, receipt: Receipt) -> Result<(), Wrong> {
+        let (head, size) = (receipt.head, self.tree.size());
+        if !self.receipt.subject.is_same_content(&receipt.subject) {
+            return Err(Wrong::Other);
+        }
+        let contradicts = match head.size.cmp(&size) {
+            Ordering::Less => head.whole,
+            Ordering::Equal => head.root != self.tree.root(),
+            Ordering::Greater => false,
+        };
+        if contradicts {
+            return Err(Wrong::Contradiction);
+        }
+        if receipt.subject != self.receipt.subject {
+            self.signer = key(&receipt.subject)?;
+            self.digest = receipt.subject.digest();
+            self.receipt = receipt;
+            (self.edge, self.proved) = (None, 0);
+            self.path.clear();
+        }
+        if head.size == size {
             self.seal_with(head);
         }
         Ok(())
+    }
+
+    /// A node of a head that stands for these groups, all of which are here, says what they are.
+    pub(crate) fn agrees(&self, over: Range<u64>, node: &Hash) -> bool {
+        self.tree.node(over) == *node
     }
 
     /// Octets under a running signature, or none at the end of all; wrong ones change nothing.
@@ -256,14 +302,14 @@ impl Proof {
         octets
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Reads what [`Self::encode`] wrote. Neither the signature nor all nodes are looked at: who is shown them
+    /// does that.
     ///
     /// # Errors
-    /// [`Wrong::Malformed`]; [`Wrong::Signature`], [`Wrong::Content`] if it was not this that was written.
+    /// [`Wrong::Malformed`]; [`Wrong::Content`] if the nodes are not those of the root.
     pub fn decode(mut octets: &[u8]) -> Result<Self, Wrong> {
         let receipt = Receipt::read(&mut octets).ok_or(Wrong::Malformed)?;
         let head = receipt.head;
-        receipt.verify()?;
         let (hashes, rest) = octets.as_chunks::<32>();
         let has_edge = usize::from(head.size > GROUP);
         let expected = node_count(head.size) + has_edge as u64;

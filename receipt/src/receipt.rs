@@ -58,6 +58,12 @@ pub struct Receipt {
 }
 
 impl Subject {
+    /// It is about the same, whoever has signed it.
+    #[must_use]
+    pub fn is_same_content(&self, other: &Self) -> bool {
+        Self { signer: other.signer, ..self.clone() } == *other
+    }
+
     /// What stands for it under a signature.
     pub(crate) fn digest(&self) -> [u8; 32] {
         *blake3::hash(&self.encode()).as_bytes()

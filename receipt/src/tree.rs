@@ -114,6 +114,18 @@ impl Tree {
         self.nodes[place(level, over.start >> level)]
     }
 
+    /// The node over groups that are all here, as many as a power of two.
+    pub(crate) fn node(&self, over: Range<u64>) -> Hash {
+        if over.end <= self.groups {
+            return self.complete(over);
+        }
+        if over.end - over.start == 1 {
+            return self.tail.finalize_non_root();
+        }
+        let middle = middle(&over);
+        merge(&self.node(over.start..middle), &self.node(middle..over.end))
+    }
+
     /// As it was, to go back to.
     pub(crate) fn mark(&self) -> Mark {
         Mark { groups: self.groups, tail: self.tail.clone(), tail_len: self.tail_len }

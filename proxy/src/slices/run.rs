@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::Method;
 use http::header::{AGE, CONTENT_RANGE, IF_RANGE, RANGE};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::begin::Wanted;
@@ -12,7 +11,6 @@ use super::plan::{Part, Verdict, bytes, judge};
 use super::slice::End;
 use super::{Run, changed};
 use crate::Proxy;
-use crate::body::next_piece;
 use crate::conditional::strong_validator;
 use crate::fields::kept;
 use crate::limits::{MAX_RESUMES, RUN_PATIENCE};
@@ -22,7 +20,7 @@ use crate::pump::Rate;
 use crate::purge::Verdict as Purged;
 use crate::reason::{Failure, Reason};
 use crate::store::Change;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamBody};
 
 impl Proxy {
     /// Flies in a task of its own.
@@ -36,7 +34,7 @@ impl Proxy {
         mut run: Run,
         wanted: &Wanted,
         stored: &Stored,
-        mut opened: Option<(Incoming, Part)>,
+        mut opened: Option<(UpstreamBody, Part)>,
     ) {
         let of_origin = run.places.clone();
         let places = async { (of_origin.acquire().await, self.slices.places.acquire().await) };
@@ -87,7 +85,7 @@ impl Proxy {
         stored: &Stored,
         at: u64,
         until: u64,
-    ) -> Result<(Incoming, Part), Failure> {
+    ) -> Result<(UpstreamBody, Part), Failure> {
         let held = &stored.head.headers;
         let validator = strong_validator(held).expect("nothing else is held in part");
         let mut headers = wanted.headers.clone();
@@ -115,14 +113,14 @@ impl Proxy {
         &self,
         run: &mut Run,
         stored: &Stored,
-        mut body: Incoming,
+        mut body: UpstreamBody,
         part: Part,
     ) -> Result<(), Failure> {
         let object = stored.body.object().expect("what is held in part is on disk");
         let (version, mut at) = (object.version(), part.first);
         let mut rate = Rate::new();
         while at < part.end {
-            let Some(piece) = next_piece(&mut body, self.stall_timeout).await else {
+            let Some(piece) = body.next(self.stall_timeout).await else {
                 let detail = format!("the part ended after {} octets", at - part.first);
                 return Err(Failure::new(Reason::HttpResponseIncomplete, detail));
             };

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::world::{Node, Origin, exchange, ok, until};
@@ -152,4 +152,133 @@ async fn all_that_is_asked_of_a_peer_goes_over_one_connection() {
     }
     assert_eq!(connections.load(Ordering::Relaxed), 1);
     assert_eq!(origin.count(), paths.len());
+}
+
+/// What a liar makes of a true answer.
+type Lie = fn(Response<Bytes>) -> Response<Bytes>;
+
+fn flipped(answer: Response<Bytes>, at: usize) -> Response<Bytes> {
+    answer.map(|body| {
+        let mut octets = body.to_vec();
+        let at = at.min(octets.len() - 1);
+        octets[at] ^= 1;
+        octets.into()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_octet_that_a_liar_made_up_reaches_anybody() {
+    let lies: [(&str, Lie); 7] = [
+        ("an octet of the receipt", |answer| flipped(answer, 200)),
+        ("an octet at the beginning", |answer| flipped(answer, 1_000)),
+        ("an octet in the midst", |answer| flipped(answer, 150_000)),
+        ("the last octet", |answer| flipped(answer, usize::MAX)),
+        ("a field", |mut answer| {
+            answer.headers_mut().insert("content-type", "text/evil".parse().unwrap());
+            answer
+        }),
+        ("a field more", |mut answer| {
+            answer.headers_mut().insert("x-evil", "1".parse().unwrap());
+            answer
+        }),
+        ("half of it", |answer| answer.map(|body| body.slice(..100_000))),
+    ];
+    let body: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+    let lines = "Cache-Control: max-age=60\r\nETag: \"1\"\r\nContent-Type: text/true\r\n";
+    let origin = Origin::fixed(ok(lines, &body)).await;
+    let host = origin.host();
+    // A true node, in a network of its own.
+    let honest = Arc::new(Node::start("127.0.0.9", None, |_| ()).await);
+    assert_eq!(honest.get(&host, "/", &[]).await.source(), "origin");
+    for (what, lie) in lies {
+        let liar = Peer::bind().await;
+        let addr = liar.addr;
+        let a = Node::start("127.0.0.1", None, |_| ()).await;
+        let b = Node::start("127.0.0.1", Some(&a), |config| config.peer.listen = addr).await;
+        a.knows(1).await;
+        b.knows(1).await;
+        let b = Arc::new(b);
+        let (behind, face) = (honest.clone(), b.clone());
+        let asked = liar.serve(&b.index, move |request| {
+            let (behind, face) = (behind.clone(), face.clone());
+            async move {
+                let (head, _) = request.into_parts();
+                let request = Request::from_parts(head, Empty::new());
+                lie(ask_as_peer(&face, &behind, request).await).map(Full::new)
+            }
+        });
+        point(&b, &origin, "/").await;
+        let response = a.get(&host, "/", &[]).await;
+        assert!(response.whole && response.body == body, "{what}: {response:?}");
+        assert_eq!(response.field("content-type").as_deref(), Some("text/true"), "{what}");
+        assert_eq!(response.field("x-evil"), None, "{what}");
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "{what}");
+        // It is not asked again.
+        point(&b, &origin, "/other").await;
+        assert!(a.get(&host, "/other", &[]).await.body == body, "{what}");
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "{what}");
+        assert_eq!(a.get(&host, "/", &[]).await.source(), "local", "{what}");
+    }
+}
+
+#[tokio::test]
+async fn another_object_is_not_what_was_asked_for() {
+    let origin = Origin::fixed(ok("Cache-Control: max-age=60\r\n", b"the same octets")).await;
+    let host = origin.host();
+    let honest = Arc::new(Node::start("127.0.0.9", None, |_| ()).await);
+    honest.get(&host, "/good", &[]).await;
+    let liar = Peer::bind().await;
+    let addr = liar.addr;
+    let a = Node::start("127.0.0.1", None, |_| ()).await;
+    let b = Node::start("127.0.0.1", Some(&a), |config| config.peer.listen = addr).await;
+    a.knows(1).await;
+    b.knows(1).await;
+    let b = Arc::new(b);
+    let face = b.clone();
+    let asked = liar.serve(&b.index, move |request| {
+        let (behind, face) = (honest.clone(), face.clone());
+        async move {
+            let (mut head, _) = request.into_parts();
+            head.uri = head.uri.to_string().replace("/bad", "/good").parse().unwrap();
+            let request = Request::from_parts(head, Empty::new());
+            ask_as_peer(&face, &behind, request).await.map(Full::new)
+        }
+    });
+    point(&b, &origin, "/good").await;
+    assert!(a.get(&host, "/good", &[]).await.source().starts_with("peer:"));
+    point(&b, &origin, "/bad").await;
+    assert_eq!(a.get(&host, "/bad", &[]).await.source(), "origin");
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+}
+
+/// The fields are new after that, and so is the receipt.
+#[tokio::test]
+async fn what_was_validated_is_given_on() {
+    let origin = Origin::start(|head, mut stream| async move {
+        let answer = match head.contains("if-none-match: \"1\"") {
+            false => ok("Cache-Control: max-age=0\r\nETag: \"1\"\r\n", b"true"),
+            true => {
+                b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\nETag: \"1\"\r\n\r\n"
+                    .to_vec()
+            }
+        };
+        let _ = stream.write_all(&answer).await;
+        let _ = stream.shutdown().await;
+    })
+    .await;
+    let a = Node::start("127.0.0.1", None, |_| ()).await;
+    let b = Node::start("127.0.0.1", Some(&a), |_| ()).await;
+    a.knows(1).await;
+    b.knows(1).await;
+    let host = origin.host();
+    for source in ["origin", "origin", "local"] {
+        assert_eq!(a.get(&host, "/", &[]).await.source(), source);
+    }
+    let response = b.get(&host, "/", &[]).await;
+    assert_eq!(
+        (response.text().as_str(), response.field("etag").as_deref()),
+        ("true", Some("\"1\""))
+    );
+    assert!(response.source().starts_with("peer:"), "{response:?}");
+    assert_eq!(origin.count(), 2);
 }

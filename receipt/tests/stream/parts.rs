@@ -1,9 +1,10 @@
 //! Slices alone, and streams that are gone on with elsewhere.
 
 use coralline_receipt::limits::{GROUP, SLICE};
-use coralline_receipt::{Decoder, Encoder, PartialProof, Span, Wrong};
+use coralline_receipt::{Decoder, Encoder, PartialProof, Span, Subject, Wrong};
+use ed25519_dalek::Signer;
 
-use crate::world::{Reader, body, proof, read, send, sign, signing, stream, subject};
+use crate::world::{Reader, body, key, proof, read, send, sign, signing, stream, subject};
 
 #[test]
 fn every_slice_stands_alone() {
@@ -127,5 +128,23 @@ fn a_wrong_octet_does_not_spoil_what_came_before() {
         let mut reader = Reader::new(Decoder::resume(reader.decoder.into_proof().unwrap()));
         assert_eq!(reader.read(&rest, 1_000), Ok(()));
         assert!([came, reader.content].concat() == body);
+    }
+}
+
+#[test]
+fn who_goes_on_at_the_origin_answers_for_all_of_it() {
+    let body = body(200_000);
+    for at in [0, 1, 65_536, 100_001] {
+        let old = broken(&body, at).unwrap();
+        let signer = key(2).verifying_key().to_bytes();
+        let subject = Subject { signer, ..old.receipt().subject.clone() };
+        let sign = |message: &[u8]| key(2).sign(message).to_bytes();
+        let mut taken = old.taken_over(subject, sign).unwrap();
+        assert_eq!(taken.proved(), at as u64);
+        let (mut encoder, mut wire) = (Encoder::new(taken.receipt(), Span::Rest(0)), Vec::new());
+        send(&mut encoder, taken.provable(), &body, &mut wire);
+        assert!(taken.update(&body[at..]) && taken.seal(true, sign));
+        assert!(send(&mut encoder, taken.provable(), &body, &mut wire));
+        assert_eq!(read(&wire, 9_999, Span::Rest(0)), (body.clone(), Ok(())));
     }
 }

@@ -1,0 +1,116 @@
+//! What a peer sends: content that is verified before anybody else sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coralline_receipt::{Event, Receipt, Wrong};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout};
+
+use crate::body::next_piece;
+use crate::proving::Proving;
+use crate::reason::{Failure, Reason};
+use crate::standing::{Dealing, PeerKey, Standings};
+
+/// A body with its proof, on its way here.
+pub(crate) struct ProvedBody {
+    incoming: Incoming,
+    proving: Proving,
+    /// Octets of the content, where that is known.
+    length: Option<u64>,
+    peer: PeerKey,
+    standings: Arc<Standings>,
+}
+
+impl ProvedBody {
+    pub(crate) fn new(
+        incoming: Incoming,
+        proving: Proving,
+        peer: PeerKey,
+        standings: Arc<Standings>,
+    ) -> Self {
+        Self { incoming, proving, length: None, peer, standings }
+    }
+
+    pub(crate) fn proving(&self) -> &Proving {
+        &self.proving
+    }
+
+    /// What it proves goes on with what `proving` has proved so far.
+    pub(crate) fn go_on_with(&mut self, proving: &Proving) {
+        proving.replace_by(&self.proving);
+        self.proving = proving.clone();
+    }
+
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// The receipt, which comes first.
+    pub(crate) async fn receipt(&mut self, stall: Duration) -> Result<Receipt, Failure> {
+        match self.event(stall).await? {
+            Some(Event::Receipt(receipt)) => {
+                let head = receipt.head;
+                self.length = receipt.subject.length.or(head.whole.then_some(head.size));
+                Ok(*receipt)
+            }
+            _ => Err(self.fail(Wrong::Malformed)),
+        }
+    }
+
+    /// The next octets; nothing at the end, which is the end of all. What is not verified within `stall` counts
+    /// as silence, whatever came.
+    pub(crate) async fn next(&mut self, stall: Duration) -> Option<Result<Bytes, Failure>> {
+        match timeout(stall, self.content(stall)).await {
+            Ok(content) => content.transpose(),
+            Err(_) => {
+                let detail = format!("the peer at {} proved nothing for {stall:?}", self.peer.0);
+                Some(Err(Failure::new(Reason::HttpResponseTimeout, detail)))
+            }
+        }
+    }
+
+    async fn content(&mut self, stall: Duration) -> Result<Option<Bytes>, Failure> {
+        loop {
+            match self.event(stall).await? {
+                Some(Event::Content(octets)) => return Ok(Some(octets)),
+                // The same content goes on by another's word.
+                Some(Event::Receipt(_)) => {}
+                Some(Event::Done) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    async fn event(&mut self, stall: Duration) -> Result<Option<Event>, Failure> {
+        let mut octets = None;
+        loop {
+            match self.proving.decode(octets.take()) {
+                Ok(Some(event)) => return Ok(Some(event)),
+                Ok(None) => {}
+                Err(wrong) => return Err(self.fail(wrong)),
+            }
+            octets = match next_piece(&mut self.incoming, stall).await {
+                Some(Ok(octets)) => Some(octets),
+                Some(Err(failure)) => return Err(failure),
+                None => {
+                    let ended = self.proving.handle_end();
+                    return ended.map(|()| None).map_err(|wrong| self.fail(wrong));
+                }
+            };
+        }
+    }
+
+    fn fail(&self, wrong: Wrong) -> Failure {
+        let reason = match wrong {
+            Wrong::Truncated => Reason::HttpResponseIncomplete,
+            _ => Reason::HttpProtocolError,
+        };
+        // Who broke off is judged by whoever waited; and what was fetched another time is as true.
+        if !matches!(wrong, Wrong::Truncated | Wrong::Other) {
+            self.standings.learn(Instant::now(), self.peer, Dealing::Wrong);
+        }
+        Failure::new(reason, format!("the peer at {} is wrong: {wrong}", self.peer.0))
+    }
+}
