@@ -226,8 +226,9 @@ impl Proxy {
                             flight.set_stage(Stage::Peer);
                             return Some(*upstream);
                         }
-                        Given::Later => sleep(ASK_AGAIN_AFTER).await,
-                        Given::Nothing => {}
+                        // Who insists asks for long: not as fast as an index of liars answers.
+                        Given::Nothing if !insists => {}
+                        Given::Later | Given::Nothing => sleep(ASK_AGAIN_AFTER).await,
                     }
                 }
                 // Where a node has died, parts of the index may be about to find out.

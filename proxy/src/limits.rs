@@ -55,6 +55,9 @@ pub(crate) const SEAL_DELAY: Duration = Duration::from_millis(20);
 pub(crate) const MAX_KEPT_PROOF: usize = 24 << 10;
 /// How often in a row one transfer that broke may go on from where it stood.
 pub(crate) const MAX_RESUMES: u32 = 3;
+/// Octets of one body that are proved to peers: a proof takes 64 for each 16 KiB, 16 MiB for all of this.
+/// Whoever follows a longer one goes on at the origin.
+pub(crate) const MAX_PROVED: u64 = 4 << 30;
 /// How long another source is looked for where one has broken, before the origin is asked: the index needs
 /// some seconds to find out which of its nodes have died with it, and who asks the origin too soon asks for
 /// what another is asking for. Readers have waited less than their own patience then.

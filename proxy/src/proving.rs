@@ -83,6 +83,12 @@ impl Proving {
         }
     }
 
+    /// It has become too long to be proved: no peer is shown more of it, and what a peer sends of it is used
+    /// no more.
+    pub(crate) fn give_up(&self) {
+        *self.state() = State::Gone;
+    }
+
     /// Something came that nobody can be shown yet.
     pub(crate) fn is_due(&self) -> bool {
         matches!(&*self.state(), State::Signing(proof) if proof.unsigned() > 0)

@@ -19,8 +19,8 @@ use crate::fetch::{Job, PeerSearch};
 use crate::flight::{Abandoned, Arriving, Flight, Stage};
 use crate::flights::Landing;
 use crate::limits::{
-    MAX_RESUMES, MIN_PEER_RATE, MIN_PROGRESS, PEER_RATE_PERIOD, PEER_STALL, RATE_PERIOD,
-    RECEIVING_STALL, RESUME_BUDGET, RESUME_PROGRESS, SEAL_DELAY,
+    MAX_PROVED, MAX_RESUMES, MIN_PEER_RATE, MIN_PROGRESS, PEER_RATE_PERIOD, PEER_STALL,
+    RATE_PERIOD, RECEIVING_STALL, RESUME_BUDGET, RESUME_PROGRESS, SEAL_DELAY,
 };
 use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
@@ -76,7 +76,10 @@ impl Proxy {
                     let bytes = bytes.split_off(passed);
                     rate.check(flight.received(), || flight.is_unread())?;
                     if let Some(proving) = flight.proving() {
-                        proving.update(&bytes);
+                        match flight.received() > MAX_PROVED {
+                            true => proving.give_up(),
+                            false => proving.update(&bytes),
+                        }
                     }
                     if let Some(disk) = stream.as_ref().filter(|_| !bytes.is_empty())
                         && (flight.received() > largest || !disk.push(bytes.clone()).await)
