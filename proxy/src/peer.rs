@@ -65,6 +65,16 @@ pub(crate) struct Search<'a> {
     pub(crate) rest: Option<&'a Proving>,
 }
 
+/// What an answer is to who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fit {
+    Good,
+    /// Of no use here, and nobody's fault: what was purged here, another version, more than is kept.
+    Useless,
+    /// Not what its signer has signed, or not what was asked for: no honest node sends it.
+    Wrong,
+}
+
 /// What peers have given.
 pub(crate) enum Given {
     Good(Box<Upstream>),
@@ -84,7 +94,7 @@ impl Peers {
         }
     }
 
-    /// Asks the holders for an answer that is `good`, the one first of which it is expected soonest. Another
+    /// Asks the holders for an answer that fits, the one first of which it is expected soonest. Another
     /// is asked as well when one has nothing, or takes longer than usual. Those of no use are added to
     /// `tried`.
     pub(crate) async fn ask(
@@ -94,7 +104,7 @@ impl Peers {
         headers: &HeaderMap,
         search: Search<'_>,
         tried: &mut Except,
-        good: impl Fn(&Upstream) -> bool,
+        fits: impl Fn(&Upstream) -> Fit,
     ) -> Given {
         let Search { holders, level, .. } = search;
         let (order, useless) = self.order(holders, level);
@@ -115,17 +125,23 @@ impl Peers {
             };
             match answered {
                 None => break,
-                Some((_, Given::Good(upstream))) if good(&upstream) => {
-                    self.outcomes.served.inc();
-                    return Given::Good(upstream);
-                }
-                Some((pointer, Given::Good(_))) => {
-                    self.outcomes.failed.inc();
-                    self.learn(&pointer, Dealing::Wrong);
-                    tried.add(&[pointer], None);
-                    let peer = key(&pointer.holder);
-                    tracing::info!(?peer, %target, "a peer answered what no cache may give");
-                }
+                Some((pointer, Given::Good(upstream))) => match fits(&upstream) {
+                    Fit::Good => {
+                        self.outcomes.served.inc();
+                        return Given::Good(upstream);
+                    }
+                    Fit::Useless => {
+                        self.outcomes.missed.inc();
+                        tried.add(&[pointer], None);
+                    }
+                    Fit::Wrong => {
+                        self.outcomes.failed.inc();
+                        self.learn(&pointer, Dealing::Wrong);
+                        tried.add(&[pointer], None);
+                        let peer = key(&pointer.holder);
+                        tracing::info!(?peer, %target, "a peer answered what no cache may give");
+                    }
+                },
                 Some((pointer, Given::Nothing)) => tried.add(&[pointer], None),
                 Some((_, Given::Later)) => later = true,
             }
@@ -176,10 +192,7 @@ impl Peers {
             Ok(Ok(response)) => response,
             failed => {
                 self.outcomes.failed.inc();
-                // A peer that waits for a slow origin is not at fault.
-                if failed.is_ok() || pointer.state == State::Whole {
-                    self.learn(&pointer, Dealing::Failed);
-                }
+                self.blame(&pointer, patience, failed.is_ok());
                 if let Ok(Err(unreachable)) = failed {
                     tracing::debug!(?peer, %unreachable, "a peer could not be asked");
                 }
@@ -205,6 +218,12 @@ impl Peers {
             Ok(body) => body,
             Err(failure) => {
                 self.outcomes.failed.inc();
+                match failure.reason {
+                    // It is known as a liar by now.
+                    Reason::HttpProtocolError => {}
+                    Reason::HttpResponseTimeout => self.blame(&pointer, patience, false),
+                    _ => self.blame(&pointer, patience, true),
+                }
                 tracing::info!(?peer, "{failure}");
                 return Given::Nothing;
             }
@@ -214,6 +233,17 @@ impl Peers {
         }
         let source = Source::Peer(search.level);
         Given::Good(Box::new(Upstream { head, body, times, source, peer: Some(pointer) }))
+    }
+
+    /// It has not answered: broken off, or waited for in vain. Who had no time left is not at fault; who waits
+    /// for a slow origin hardly is.
+    fn blame(&self, pointer: &Pointer, patience: Duration, broken: bool) {
+        match pointer.state {
+            _ if broken => self.learn(pointer, Dealing::Failed),
+            _ if patience < PEER_HEAD_TIMEOUT => {}
+            State::Whole => self.learn(pointer, Dealing::Failed),
+            State::Receiving => self.learn(pointer, Dealing::Late),
+        }
     }
 
     /// The body of a peer's answer, read up to the receipt. Of a part, and where there is none, nothing is
