@@ -7,7 +7,7 @@
 //! | 2 look in the cache | `policy`, `purge` | `keep`: `store` in memory, `tier` on disk |
 //! | 3 join a fetch in flight | | `flight`, `flights`, `budget` |
 //! | 4 locate, claim | | `announce` |
-//! | 5 ask a peer | | `peer`, over connections of its `pool` to nodes of a known `identity` |
+//! | 5 ask a peer | `coralline_sources` | `peer`, over connections of its `pool` to nodes of a known `identity` |
 //! | 6 ask the origin | `guard`, `rewrite` | `origin`, `connect` |
 //! | 7 store, announce | `policy` | `fetch`, `pump`, `keep`, `announce` |
 //! | 8 respond | `conditional`, `reason` | `respond`, `body`, `page` |

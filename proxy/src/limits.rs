@@ -109,17 +109,6 @@ pub(crate) const MAX_RELOCATIONS: usize = 8;
 pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Longest freshness that is taken on a peer's word.
 pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Peers that are asked for one object before the origin is.
-pub(crate) const MAX_PEER_TRIES: usize = 3;
-/// Peers that are being asked for the same thing at a time: a second one where the first is late.
-pub(crate) const MAX_PEERS_AT_ONCE: usize = 2;
-/// How long one peer is waited for before a second is asked as well: twice what most take who are far.
-pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(400);
-/// What an answer is expected to take of a peer of a nearer cluster that nobody has dealt with: a
-/// connection and a request within the usual levels.
-pub(crate) const USUAL_NEAR: Duration = Duration::from_millis(60);
-/// The same of one that is anywhere: two round trips of the planet's median.
-pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
 /// Longest connection set-up to a peer, TCP and TLS: four times the two round trips around the world.
 pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Peers to which a connection is kept open while it is used, and for [`IDLE_TIMEOUT`] after.
@@ -131,16 +120,6 @@ pub(crate) const MAX_PEER_STREAMS: u32 = 256;
 pub(crate) const PEER_STREAM_WINDOW: u32 = 1 << 20;
 /// And of all responses of one connection.
 pub(crate) const PEER_CONNECTION_WINDOW: u32 = 4 << 20;
-/// How long a peer that says it has all of it may take to its first byte, connection set-up included.
-pub(crate) const PEER_HEAD_TIMEOUT: Duration = Duration::from_secs(3);
-/// Peers whose speed and failures are remembered: some 100 octets each.
-pub(crate) const MAX_STANDINGS: u64 = 16_384;
-/// How long a peer that nobody deals with is remembered, and the longest that one is left alone.
-pub(crate) const STANDING_MEMORY: Duration = Duration::from_secs(1_800);
-/// A failure counts half after this time: a node that was restarted is used as before within minutes.
-pub(crate) const FORGIVEN_BY_HALF: Duration = Duration::from_secs(60);
-/// How long a peer that failed to connect or to answer is left alone.
-pub(crate) const PEER_PENALTY: Duration = Duration::from_secs(30);
 /// Idle connections kept to one peer or origin.
 pub(crate) const MAX_IDLE_PER_HOST: usize = 16;
 /// How long such a connection is kept.

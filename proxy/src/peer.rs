@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use coralline_overlay::{Contact, Except, Handle, Level, Pointer, State};
+use coralline_overlay::{Except, Handle, Level, Pointer, State};
 use coralline_receipt::{Decoder, FORM, Span, Subject};
+use coralline_sources::{Answer, Dealing, Next, PeerKey, key};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -21,16 +22,13 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
-use crate::limits::{
-    CLOCK_SLACK, HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_HEAD_TIMEOUT, USUAL_FAR,
-    USUAL_NEAR,
-};
+use crate::limits::CLOCK_SLACK;
 use crate::message::Source;
 use crate::metrics::PeerOutcomes;
 use crate::policy::Times;
 use crate::proving::{PROOF, Proving};
 use crate::reason::{Failure, Reason};
-use crate::standing::{Dealing, PeerKey, Standings};
+use crate::standing::Known;
 use crate::target::Target;
 use crate::trailers;
 use crate::upstream::{NoBody, Upstream, UpstreamBody};
@@ -46,8 +44,8 @@ pub(crate) const SCHEME: HeaderName = HeaderName::from_static("coralline-scheme"
 
 /// Asks peers.
 pub(crate) struct Peers {
-    pool: Pool,
-    standings: Arc<Standings>,
+    pool: Arc<Pool>,
+    standings: Known,
     index: Handle,
     /// Where this node itself serves peers.
     local: SocketAddr,
@@ -86,10 +84,10 @@ pub(crate) enum Given {
 impl Peers {
     pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes) -> Self {
         Self {
-            pool: Pool::new(index.clone()),
-            standings: Arc::new(Standings::new()),
+            pool: Arc::new(Pool::new(index.clone())),
+            standings: Known::new(index),
             index: index.clone(),
-            local: content_addr(&index.local()),
+            local: key(&index.local()).0,
             outcomes,
         }
     }
@@ -106,25 +104,32 @@ impl Peers {
         tried: &mut Except,
         fits: impl Fn(&Upstream) -> Fit,
     ) -> Given {
-        let Search { holders, level, .. } = search;
-        let (order, useless) = self.order(holders, level);
+        let rest = search.rest.is_some();
+        let Some(request) = request(method, target, headers, rest) else { return Given::Nothing };
+        let left = search.deadline.saturating_duration_since(Instant::now());
+        let may = |addr| self.may_be_asked(addr);
+        let (mut asking, useless) = self.standings.choose(search.holders, search.level, left, may);
         tried.add(&useless, None);
-        let mut order = order.into_iter();
-        let (mut asked, mut later) = (FuturesUnordered::new(), false);
+        let mut asked = FuturesUnordered::new();
         loop {
-            if let Some(pointer) = order.next() {
-                let rest = search.rest.is_some();
-                let Some(request) = request(method, target, headers, rest) else { break };
-                let asking = self.ask_one(request, pointer, search);
-                asked.push(async move { (pointer, asking.await) });
-            }
-            let more = order.len() > 0 && asked.len() < MAX_PEERS_AT_ONCE;
+            let wake = match asking.poll(self.index.now()) {
+                Next::Ask(pointer, patience) => {
+                    let answer = self.ask_one(request.clone(), pointer, patience, search);
+                    asked.push(async move { (pointer, answer.await) });
+                    continue;
+                }
+                Next::Wait(wake) => wake,
+                Next::End { later: true } => return Given::Later,
+                Next::End { later: false } => return Given::Nothing,
+            };
+            let until_wake = wake.map(|wake| wake.since(self.index.now())).unwrap_or_default();
             let answered = tokio::select! {
                 answered = asked.next() => answered,
-                () = sleep(HEDGE_AFTER), if more => continue,
+                () = sleep(until_wake), if wake.is_some() => continue,
             };
+            let mut answer = Answer::Nothing;
             match answered {
-                None => break,
+                None => {}
                 Some((pointer, Given::Good(upstream))) => match fits(&upstream) {
                     Fit::Good => {
                         self.outcomes.served.inc();
@@ -143,61 +148,46 @@ impl Peers {
                     }
                 },
                 Some((pointer, Given::Nothing)) => tried.add(&[pointer], None),
-                Some((_, Given::Later)) => later = true,
+                Some((_, Given::Later)) => answer = Answer::Later,
             }
+            asking.handle_answer(self.index.now(), answer);
         }
-        if later { Given::Later } else { Given::Nothing }
-    }
-
-    /// Whom to ask, in order: those that have all of it, then those that are soonest expected to answer;
-    /// and whom not at all.
-    fn order(&self, holders: &[Pointer], level: Level) -> (Vec<Pointer>, Vec<Pointer>) {
-        let now = Instant::now();
-        let (mut order, useless): (Vec<Pointer>, Vec<_>) =
-            holders.iter().copied().partition(|pointer| self.may_be_asked(now, &pointer.holder));
-        order.sort_by_cached_key(|pointer| {
-            let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
-            let cost = self.standings.cost(now, key(&pointer.holder), usual);
-            (pointer.state != State::Whole, cost)
-        });
-        order.truncate(MAX_PEER_TRIES);
-        (order, useless)
     }
 
     /// Pointers are hearsay: nobody's mail server is asked, nor a private network by a public node.
-    fn may_be_asked(&self, now: Instant, holder: &Contact) -> bool {
-        let addr = content_addr(holder);
+    fn may_be_asked(&self, addr: SocketAddr) -> bool {
         let reachable = is_public(addr.ip()) || !is_public(self.local.ip());
-        let known = key(holder);
-        addr.port() >= 1024 && reachable && addr != self.local && !self.standings.shuns(now, known)
+        addr.port() >= 1024 && reachable && addr != self.local
     }
 
     async fn ask_one(
         &self,
         request: Request<NoBody>,
         pointer: Pointer,
+        patience: Duration,
         search: Search<'_>,
     ) -> Given {
         let is_head = request.method() == Method::HEAD;
         let peer = key(&pointer.holder);
         let begin = Instant::now();
-        let left = search.deadline.saturating_duration_since(begin);
-        let patience = match pointer.state {
-            State::Whole => left.min(PEER_HEAD_TIMEOUT),
-            // It may be waiting for the origin's first byte itself.
-            State::Receiving => left,
-        };
         let sent = clock::now();
-        let response = match timeout(patience, self.pool.request(peer, request)).await {
-            Ok(Ok(response)) => response,
-            failed => {
-                self.outcomes.failed.inc();
-                self.blame(&pointer, patience, failed.is_ok());
-                if let Ok(Err(unreachable)) = failed {
+        let (pool, standings) = (self.pool.clone(), self.standings.clone());
+        let answer = tokio::spawn(async move {
+            let answer = timeout(patience, pool.request(peer, request)).await;
+            match answer {
+                Ok(Ok(response)) => return Some(response),
+                Ok(Err(unreachable)) => {
+                    standings.blame(&pointer, patience, true);
                     tracing::debug!(?peer, %unreachable, "a peer could not be asked");
                 }
-                return Given::Nothing;
+                Err(_) => standings.blame(&pointer, patience, false),
             }
+            None
+        });
+        // Who is outrun by another is judged all the same: else silence would cost a liar nothing.
+        let Some(response) = answer.await.ok().flatten() else {
+            self.outcomes.failed.inc();
+            return Given::Nothing;
         };
         let left = patience.saturating_sub(begin.elapsed());
         let times = Times { request: sent, response: clock::now() };
@@ -221,8 +211,8 @@ impl Peers {
                 match failure.reason {
                     // It is known as a liar by now.
                     Reason::HttpProtocolError => {}
-                    Reason::HttpResponseTimeout => self.blame(&pointer, patience, false),
-                    _ => self.blame(&pointer, patience, true),
+                    Reason::HttpResponseTimeout => self.standings.blame(&pointer, patience, false),
+                    _ => self.standings.blame(&pointer, patience, true),
                 }
                 tracing::info!(?peer, "{failure}");
                 return Given::Nothing;
@@ -233,17 +223,6 @@ impl Peers {
         }
         let source = Source::Peer(search.level);
         Given::Good(Box::new(Upstream { head, body, times, source, peer: Some(pointer) }))
-    }
-
-    /// It has not answered: broken off, or waited for in vain. Who had no time left is not at fault; who waits
-    /// for a slow origin hardly is.
-    fn blame(&self, pointer: &Pointer, patience: Duration, broken: bool) {
-        match pointer.state {
-            _ if broken => self.learn(pointer, Dealing::Failed),
-            _ if patience < PEER_HEAD_TIMEOUT => {}
-            State::Whole => self.learn(pointer, Dealing::Failed),
-            State::Receiving => self.learn(pointer, Dealing::Late),
-        }
     }
 
     /// The body of a peer's answer, read up to the receipt. Of a part, and where there is none, nothing is
@@ -262,7 +241,7 @@ impl Peers {
             return Ok(UpstreamBody::Plain(body));
         }
         if proof.is_none_or(|form| form != FORM) {
-            self.standings.learn(Instant::now(), peer, Dealing::Wrong);
+            self.standings.learn(peer, Dealing::Wrong);
             let detail = "the peer answered without a proof";
             return Err(Failure::new(Reason::HttpProtocolError, detail));
         }
@@ -277,7 +256,7 @@ impl Peers {
 
     /// What came of a transfer.
     pub(crate) fn learn(&self, peer: &Pointer, dealing: Dealing) {
-        self.standings.learn(Instant::now(), key(&peer.holder), dealing);
+        self.standings.learn(key(&peer.holder), dealing);
     }
 }
 
@@ -296,14 +275,6 @@ fn set_age(headers: &mut HeaderMap, subject: &Subject, now: SystemTime) {
     if said.is_none_or(|said| said < least) && least > 0 {
         headers.insert(AGE, least.into());
     }
-}
-
-fn content_addr(contact: &Contact) -> SocketAddr {
-    SocketAddr::new(contact.addr.ip(), contact.peer_port)
-}
-
-fn key(contact: &Contact) -> PeerKey {
-    (content_addr(contact), contact.identity)
 }
 
 /// What a peer is asked; where it is for a `rest`, with the proof of that.

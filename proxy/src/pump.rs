@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coralline_overlay::{Except, Pointer, State};
+use coralline_sources::Dealing;
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
 };
@@ -25,7 +26,6 @@ use crate::limits::{
 use crate::peer::Fit;
 use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
-use crate::standing::Dealing;
 use crate::tier::Stream;
 use crate::trailers;
 use crate::upstream::{Upstream, UpstreamBody};

@@ -1,17 +1,17 @@
 //! What a peer sends: content that is verified before anybody else sees it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use coralline_receipt::{Event, Receipt, Wrong};
+use coralline_sources::{Dealing, PeerKey};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::body::next_piece;
 use crate::proving::Proving;
 use crate::reason::{Failure, Reason};
-use crate::standing::{Dealing, PeerKey, Standings};
+use crate::standing::Known;
 
 /// A body with its proof, on its way here.
 pub(crate) struct ProvedBody {
@@ -20,7 +20,7 @@ pub(crate) struct ProvedBody {
     /// Octets of the content, where that is known.
     length: Option<u64>,
     peer: PeerKey,
-    standings: Arc<Standings>,
+    standings: Known,
 }
 
 impl ProvedBody {
@@ -28,7 +28,7 @@ impl ProvedBody {
         incoming: Incoming,
         proving: Proving,
         peer: PeerKey,
-        standings: Arc<Standings>,
+        standings: Known,
     ) -> Self {
         Self { incoming, proving, length: None, peer, standings }
     }
@@ -112,7 +112,7 @@ impl ProvedBody {
         };
         // Who broke off is judged by whoever waited; and what was fetched another time is as true.
         if !matches!(wrong, Wrong::Truncated | Wrong::Other) {
-            self.standings.learn(Instant::now(), self.peer, Dealing::Wrong);
+            self.standings.learn(self.peer, Dealing::Wrong);
         }
         Failure::new(reason, format!("the peer at {} is wrong: {wrong}", self.peer.0))
     }
