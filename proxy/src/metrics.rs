@@ -29,6 +29,19 @@ pub(crate) struct PeerOutcomes {
     pub(crate) failed: IntCounter,
 }
 
+/// What peers that ask here are answered.
+#[derive(Debug)]
+pub(crate) struct PeerAnswers {
+    /// From what is stored.
+    pub(crate) stored: IntCounter,
+    /// From what is arriving.
+    pub(crate) arriving: IntCounter,
+    /// That it is elsewhere, or will be here.
+    pub(crate) referred: IntCounter,
+    /// Nothing.
+    pub(crate) missed: IntCounter,
+}
+
 #[derive(Debug)]
 pub(crate) struct Metrics {
     sources: Vec<BySource>,
@@ -49,6 +62,7 @@ pub(crate) struct Metrics {
     pub(crate) slices: IntCounter,
     pub(crate) slices_arriving: IntGauge,
     pub(crate) peers: PeerOutcomes,
+    pub(crate) answers: PeerAnswers,
 }
 
 impl Metrics {
@@ -65,6 +79,11 @@ impl Metrics {
             registry,
             ["coralline_proxy_errors_total", "Requests that failed, by the type of RFC 9209."],
             "error",
+        )?;
+        let answers = by_label(
+            registry,
+            ["coralline_peer_answers_total", "Requests of peers, by what they were answered."],
+            "answer",
         )?;
         let peers = by_label(
             registry,
@@ -114,6 +133,12 @@ impl Metrics {
                 served: peers.with_label_values(&["served"]),
                 missed: peers.with_label_values(&["missed"]),
                 failed: peers.with_label_values(&["failed"]),
+            },
+            answers: PeerAnswers {
+                stored: answers.with_label_values(&["stored"]),
+                arriving: answers.with_label_values(&["arriving"]),
+                referred: answers.with_label_values(&["referred"]),
+                missed: answers.with_label_values(&["missed"]),
             },
         })
     }

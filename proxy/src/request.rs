@@ -333,24 +333,36 @@ impl Proxy {
         let fresh = |stored: &Arc<Stored>| {
             stored.freshness.remaining(clock::now()).is_some() && !lacks(asked, stored)
         };
+        let answers = &self.metrics.answers;
         if let Some(stored) = found.filter(fresh) {
+            answers.stored.inc();
             return self.prove_stored(asked, &stored).await;
         }
-        let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
+        let Some(flight) = self.flights.find(&key) else {
+            answers.missed.inc();
+            return Ok((Source::None, refer(&[], false)));
+        };
         let at = asked.selecting.get(RANGE).and_then(first_of);
         let asker = asked.asker.as_ref().ok_or_else(miss)?;
-        let refer = |to: &[PeerKey], again| Ok((Source::None, refer(to, again)));
+        let refer = |to: &[PeerKey], again: bool| {
+            let is_nothing = to.is_empty() && !again;
+            if is_nothing { &answers.missed } else { &answers.referred }.inc();
+            Ok((Source::None, refer(to, again)))
+        };
         match flight.begun_for_peer(asker, at).await {
             ForPeer::Begun(Begin::Stream(arriving)) => {
+                answers.arriving.inc();
                 self.prove_arriving(asked, &arriving, flight, at, None)
             }
             ForPeer::Fed(Begin::Stream(arriving), place, depth) => {
+                answers.arriving.inc();
                 let (source, mut response) =
                     self.prove_arriving(asked, &arriving, flight, at, Some(place))?;
                 write_depth(response.headers_mut(), depth);
                 Ok((source, response))
             }
             ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(&stored) => {
+                answers.stored.inc();
                 self.prove_stored(asked, &stored).await
             }
             ForPeer::Full(fed) => refer(&fed, true),
