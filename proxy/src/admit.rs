@@ -26,7 +26,9 @@ const PURGE: HeaderName = HeaderName::from_static("coralline-purge");
 /// Through which door a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entrance {
-    Client { tls: bool },
+    Client {
+        tls: bool,
+    },
     /// Who holds the connection, and from where.
     Peer(IpAddr, Identity),
 }

@@ -19,8 +19,7 @@ use crate::flight::{Arriving, Begin, Flight, Stage};
 use crate::flights::Landing;
 use crate::interim::Early;
 use crate::limits::{
-    ASK_AGAIN_AFTER, DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET,
-    PEERS_PATIENCE,
+    ASK_AGAIN_AFTER, DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET, PEERS_PATIENCE,
 };
 use crate::message::{Body, Head, Source, Stored};
 use crate::peer::{Given, Search};

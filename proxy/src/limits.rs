@@ -93,9 +93,10 @@ pub(crate) const H2_SEND_BUFFER: usize = 64 * 1024;
 /// How often an idle HTTP/2 connection is asked whether it still lives.
 pub(crate) const H2_PING: Duration = Duration::from_secs(20);
 
-/// How long the index may take to locate: looking must not cost more than it saves. A cold claim across
-/// the planet takes half a second, one in a hundred twice that.
-pub(crate) const LOCATE_BUDGET: Duration = Duration::from_secs(2);
+/// How long the index may take to locate. A cold claim across the planet takes half a second, one in a
+/// hundred twice that; one that meets a dead node takes four, and so does one on a machine that is overloaded:
+/// whoever goes to the origin then without having been told does so with all the others.
+pub(crate) const LOCATE_BUDGET: Duration = Duration::from_secs(5);
 /// Connections to origins, idle ones included; a request that would open one more is told 503.
 pub(crate) const MAX_ORIGIN_CONNECTIONS: usize = 1024;
 /// How long the peers of one answer of the index may take to begin theirs. A peer that is receiving may be
@@ -121,7 +122,7 @@ pub(crate) const MAX_SENT: usize = MAX_NAMED * MAX_CHAIN as usize;
 /// How long one that was sent there waits for the head: it is on its way from who sent it.
 pub(crate) const SENT_PATIENCE: Duration = Duration::from_secs(1);
 /// Times that the index is asked again past holders that had nothing to give, before the origin is asked:
-/// each may take [`LOCATE_BUDGET`]. Peers have [`PEER_BUDGET`] in all.
+/// each may take [`LOCATE_BUDGET`]. Peers have [`PEERS_PATIENCE`] in all.
 pub(crate) const MAX_RELOCATIONS: usize = 8;
 /// Wait before a peer is asked again that looks for a source itself: time for the index to decide whose turn
 /// it is, with a few hundred milliseconds to the node that does.
@@ -141,9 +142,11 @@ pub(crate) const USUAL_NEAR: Duration = Duration::from_millis(60);
 pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
 /// Longest connection set-up to a peer, TCP and TLS: four times the two round trips around the world.
 pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a peer that is to send something is asked whether it still lives, and how long it may take to say
-/// so: a claimant without power is replaced within seconds, while one whose origin is slow is waited for.
-pub(crate) const PEER_PING: Duration = Duration::from_secs(4);
+/// How often a peer that is to send something is asked whether it still lives: a claimant without power is
+/// replaced within seconds, while one whose origin is slow is waited for.
+pub(crate) const PEER_PING: Duration = Duration::from_secs(5);
+/// How long it may take to say so: a small machine with much to do is not dead.
+pub(crate) const PEER_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Peers to which a connection is kept open while it is used, and for [`IDLE_TIMEOUT`] after.
 pub(crate) const MAX_PEERS: u64 = 1024;
 /// Requests to one peer under way at once; others wait for their turn. A crowd of large objects that all lie

@@ -39,8 +39,8 @@ use crate::upstream::{NoBody, Sender, Upstream, UpstreamBody};
 use pool::Pool;
 use referral::{referred, take_depth};
 
-pub(crate) use identity::{identity_of, peer_acceptor};
 pub use identity::peer_connector;
+pub(crate) use identity::{identity_of, peer_acceptor};
 pub(crate) use receive::ProvedBody;
 pub(crate) use referral::{Asker, Way, refer, write_depth};
 pub(crate) use serve::{Proved, prove};

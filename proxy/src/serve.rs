@@ -74,7 +74,6 @@ impl Door {
     pub fn peer(index: &Handle) -> Self {
         Self::Peer(peer_acceptor(index))
     }
-
 }
 
 impl Proxy {

@@ -75,8 +75,7 @@ impl Asker {
 
 /// The answer to a peer for which there is nothing now: whom it may ask, and whether to ask here again.
 pub(crate) fn refer(to: &[PeerKey], again: bool) -> Response<ResponseBody> {
-    let status =
-        if again { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::GATEWAY_TIMEOUT };
+    let status = if again { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::GATEWAY_TIMEOUT };
     let mut response = own_page(status, String::new());
     let fields = response.headers_mut();
     if again {
