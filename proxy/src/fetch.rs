@@ -22,7 +22,7 @@ use crate::limits::{
     ASK_AGAIN_AFTER, DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET, PEERS_PATIENCE,
 };
 use crate::message::{Body, Head, Source, Stored};
-use crate::peer::{Given, Search};
+use crate::peer::{Fit, Given, Search};
 use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
     preconditions, storable, vary,
@@ -179,8 +179,8 @@ impl Proxy {
             patience: PEERS_PATIENCE,
             insists: false,
         };
-        let good = |upstream: &Upstream| self.is_good(job, upstream);
-        if let Some(upstream) = self.ask_peers(search, located, good).await {
+        let fits = |upstream: &Upstream| self.fits(job, upstream);
+        if let Some(upstream) = self.ask_peers(search, located, fits).await {
             return Ok(upstream);
         }
         flight.set_stage(Stage::Origin);
@@ -203,13 +203,19 @@ impl Proxy {
         Ok(upstream)
     }
 
-    /// A peer's answer will do: all of it, as it was signed, or the part that was asked for.
-    fn is_good(&self, job: &Job, upstream: &Upstream) -> bool {
+    /// Whether a peer's answer will do: all of it, as it was signed, or the part that was asked for. What this
+    /// node has purged, or does not keep for this request, says nothing about who has it.
+    fn fits(&self, job: &Job, upstream: &Upstream) -> Fit {
         if job.first.is_some() && self.is_good_part(job, upstream) {
-            return true;
+            return Fit::Good;
         }
-        let arriving = self.arriving(job, upstream);
-        arriving.is_ok_and(|arriving| vouched_for(job, &arriving, upstream))
+        match self.arriving(job, upstream) {
+            Ok(arriving) if vouched_for(job, &arriving, upstream) => Fit::Good,
+            // This depends on what was purged, how much fits, what the client has sent, and the time.
+            Err(NoStore::Purged | NoStore::TooLarge | NoStore::Worthless) => Fit::Useless,
+            Err(NoStore::Authorization | NoStore::Forbidden) => Fit::Useless,
+            Ok(_) | Err(_) => Fit::Wrong,
+        }
     }
 
     /// Step 5: from those whom the index names, and from others where these have nothing to give.
@@ -217,7 +223,7 @@ impl Proxy {
         &self,
         search: PeerSearch<'_>,
         mut located: Located,
-        good: impl Fn(&Upstream) -> bool,
+        fits: impl Fn(&Upstream) -> Fit,
     ) -> Option<Upstream> {
         let PeerSearch { flight, job, headers, told, rest, tried, patience, insists } = search;
         let deadline = Instant::now() + patience;
@@ -229,7 +235,7 @@ impl Proxy {
                     let deadline = deadline.min(Instant::now() + PEER_BUDGET);
                     let search = Search { holders: &holders, level, deadline, rest, misled };
                     let (get, target) = (&Method::GET, &job.target);
-                    let given = self.peers.ask(get, target, headers, search, tried, &good).await;
+                    let given = self.peers.ask(get, target, headers, search, tried, &fits).await;
                     // Whoever is sent here meanwhile waits: it may become ours to fetch.
                     flight.set_stage(Stage::Locating);
                     match given {

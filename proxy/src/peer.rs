@@ -71,6 +71,16 @@ pub(crate) struct Search<'a> {
     pub(crate) misled: bool,
 }
 
+/// What an answer is to who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fit {
+    Good,
+    /// Of no use here, and nobody's fault: what was purged here, another version, more than is kept.
+    Useless,
+    /// Not what its signer has signed, or not what was asked for: no honest node sends it.
+    Wrong,
+}
+
 /// What peers have given.
 pub(crate) enum Given {
     Good(Box<Upstream>),
@@ -102,7 +112,7 @@ impl Peers {
         }
     }
 
-    /// Asks the holders for an answer that is `good`, the one first of which it is expected soonest. Another
+    /// Asks the holders for an answer that fits, the one first of which it is expected soonest. Another
     /// is asked as well when one has nothing, or takes longer than usual. Those of no use are added to
     /// `tried`.
     pub(crate) async fn ask(
@@ -112,7 +122,7 @@ impl Peers {
         headers: &HeaderMap,
         search: Search<'_>,
         tried: &mut Except,
-        good: impl Fn(&Upstream) -> bool,
+        fits: impl Fn(&Upstream) -> Fit,
     ) -> Given {
         let Search { holders, level, .. } = search;
         let (order, useless) = self.order(holders, level);
@@ -137,16 +147,22 @@ impl Peers {
             };
             let named = match answered {
                 None => break,
-                Some((_, _, Said::Good(upstream))) if good(&upstream) => {
-                    self.outcomes.served.inc();
-                    return Given::Good(upstream);
-                }
-                Some((pointer, _, Said::Good(_))) => {
-                    self.outcomes.failed.inc();
-                    self.learn(&pointer, Dealing::Wrong);
+                Some((pointer, way, Said::Good(upstream))) => {
+                    match fits(&upstream) {
+                        Fit::Good => {
+                            self.outcomes.served.inc();
+                            return Given::Good(upstream);
+                        }
+                        Fit::Useless => self.outcomes.missed.inc(),
+                        Fit::Wrong => {
+                            self.outcomes.failed.inc();
+                            self.learn(&pointer, Dealing::Wrong);
+                            let peer = key(&pointer.holder);
+                            tracing::info!(?peer, %target, "a peer answered what no cache may give");
+                        }
+                    }
                     tried.add(&[pointer], None);
-                    let peer = key(&pointer.holder);
-                    tracing::info!(?peer, %target, "a peer answered what no cache may give");
+                    misled |= way == Way::Sent;
                     continue;
                 }
                 Some((pointer, way, Said::Nothing(named))) => {
@@ -215,10 +231,7 @@ impl Peers {
             Ok(Ok(response)) => response,
             failed => {
                 self.outcomes.failed.inc();
-                // A peer that waits for a slow origin is not at fault.
-                if failed.is_ok() || pointer.state == State::Whole {
-                    self.learn(&pointer, Dealing::Failed);
-                }
+                self.blame(&pointer, patience, failed.is_ok());
                 if let Ok(Err(unreachable)) = failed {
                     tracing::debug!(?peer, %unreachable, "a peer could not be asked");
                 }
@@ -244,6 +257,12 @@ impl Peers {
             Ok(body) => body,
             Err(failure) => {
                 self.outcomes.failed.inc();
+                match failure.reason {
+                    // It is known as a liar by now.
+                    Reason::HttpProtocolError => {}
+                    Reason::HttpResponseTimeout => self.blame(&pointer, patience, false),
+                    _ => self.blame(&pointer, patience, true),
+                }
                 tracing::info!(?peer, "{failure}");
                 return Said::Nothing(Vec::new());
             }
@@ -254,6 +273,17 @@ impl Peers {
         let source = Source::Peer(search.level);
         let peer = Some(Sender { pointer, depth });
         Said::Good(Box::new(Upstream { head, body, times, source, peer }))
+    }
+
+    /// It has not answered: broken off, or waited for in vain. Who had no time left is not at fault; who waits
+    /// for a slow origin hardly is.
+    fn blame(&self, pointer: &Pointer, patience: Duration, broken: bool) {
+        match pointer.state {
+            _ if broken => self.learn(pointer, Dealing::Failed),
+            _ if patience < PEER_HEAD_TIMEOUT => {}
+            State::Whole => self.learn(pointer, Dealing::Failed),
+            State::Receiving => self.learn(pointer, Dealing::Late),
+        }
     }
 
     /// The body of a peer's answer, read up to the receipt. Of a part, and where there is none, nothing is

@@ -22,6 +22,7 @@ use crate::limits::{
     MAX_PROVED, MAX_RESUMES, MIN_PEER_RATE, MIN_PROGRESS, PEER_RATE_PERIOD, PEER_STALL,
     RATE_PERIOD, RECEIVING_STALL, RESUME_BUDGET, RESUME_PROGRESS, SEAL_DELAY,
 };
+use crate::peer::Fit;
 use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
 use crate::standing::Dealing;
@@ -221,12 +222,17 @@ impl Proxy {
                 patience: RESUME_BUDGET,
                 insists: true,
             };
-            let good = |upstream: &Upstream| {
+            // Who has another version is as true.
+            let fits = |upstream: &Upstream| {
                 let proving = upstream.body.proving();
-                goes_on(arriving, at, upstream).is_some()
-                    && rest_of.is_none_or(|rest| proving.is_some_and(|more| more.is_same(rest)))
+                let same =
+                    rest_of.is_none_or(|rest| proving.is_some_and(|more| more.is_same(rest)));
+                match same && goes_on(arriving, at, upstream).is_some() {
+                    true => Fit::Good,
+                    false => Fit::Useless,
+                }
             };
-            if let Some(upstream) = self.ask_peers(search, located, good).await {
+            if let Some(upstream) = self.ask_peers(search, located, fits).await {
                 return rest(arriving, at, upstream);
             }
         }

@@ -47,9 +47,10 @@ impl ProvedBody {
         self.length
     }
 
-    /// The receipt, which comes first.
-    pub(crate) async fn receipt(&mut self, stall: Duration) -> Result<Receipt, Failure> {
-        match self.event(stall).await? {
+    /// The receipt, which comes first, and all of it within `patience`.
+    pub(crate) async fn receipt(&mut self, patience: Duration) -> Result<Receipt, Failure> {
+        let first = timeout(patience, self.event(patience)).await;
+        match first.unwrap_or_else(|_| Err(self.silent(patience)))? {
             Some(Event::Receipt(receipt)) => {
                 let head = receipt.head;
                 self.length = receipt.subject.length.or(head.whole.then_some(head.size));
@@ -64,10 +65,7 @@ impl ProvedBody {
     pub(crate) async fn next(&mut self, stall: Duration) -> Option<Result<Bytes, Failure>> {
         match timeout(stall, self.content(stall)).await {
             Ok(content) => content.transpose(),
-            Err(_) => {
-                let detail = format!("the peer at {} proved nothing for {stall:?}", self.peer.0);
-                Some(Err(Failure::new(Reason::HttpResponseTimeout, detail)))
-            }
+            Err(_) => Some(Err(self.silent(stall))),
         }
     }
 
@@ -100,6 +98,11 @@ impl ProvedBody {
                 }
             };
         }
+    }
+
+    fn silent(&self, patience: Duration) -> Failure {
+        let detail = format!("the peer at {} proved nothing for {patience:?}", self.peer.0);
+        Failure::new(Reason::HttpResponseTimeout, detail)
     }
 
     fn fail(&self, wrong: Wrong) -> Failure {
