@@ -33,7 +33,7 @@ use crate::interim::{Early, Line};
 use crate::limits::{INSIST_PATIENCE, MAX_AGAIN};
 use crate::message::{Source, Stored};
 use crate::page;
-use crate::peer::{Proved, is_part, prove};
+use crate::peer::{Proved, prove, span_for_peer};
 use crate::policy::{NoStore, Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
@@ -73,7 +73,7 @@ impl Proxy {
                 .await
                 .map_err(|error| refused(&error))
                 .map(|()| (Source::None, own_page(StatusCode::OK, "purged\n".into()))),
-            Ok(Admitted::Site(asked)) if !human => self.serve_peer(&asked).await,
+            Ok(Admitted::Site(mut asked)) if !human => self.serve_peer(&mut asked).await,
             Ok(Admitted::Site(mut asked)) => match (upgrade, asked.target.site.clone()) {
                 (Some((upgrade, protocol)), Some(site)) if asked.is_read() => {
                     self.tunnel(&asked, &site, upgrade, protocol).await
@@ -327,12 +327,12 @@ impl Proxy {
     }
 
     /// Step 2 for a peer, which is served from what is held or arriving, and from nothing else.
-    async fn serve_peer(self: &Arc<Self>, asked: &Asked) -> Result<Answer, Failure> {
+    async fn serve_peer(self: &Arc<Self>, asked: &mut Asked) -> Result<Answer, Failure> {
         let (key, found) = self.held(asked).await;
-        let fresh = |stored: &Arc<Stored>| {
+        let fresh = |asked: &Asked, stored: &Stored| {
             stored.freshness.remaining(clock::now()).is_some() && !lacks(asked, stored)
         };
-        if let Some(stored) = found.filter(fresh) {
+        if let Some(stored) = found.filter(|stored| fresh(asked, stored)) {
             return self.prove_stored(asked, &stored).await;
         }
         let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
@@ -341,17 +341,18 @@ impl Proxy {
             ForPeer::Begun(Begin::Stream(arriving)) if arriving.is_for(asked, false) => {
                 let source = arriving.source;
                 let status = joined(Forward::UriMiss, source);
+                let span = span_for_peer(asked, &arriving.head).ok_or_else(miss)?;
                 let response = self.respond_arriving(asked, &arriving, &flight, status);
                 let response = response.ok_or_else(miss)?;
-                if needs_no_proof(asked, &response) {
+                if asked.is_head() {
                     return Ok((source, response));
                 }
                 let proving = flight.proving().cloned().ok_or_else(miss)?;
                 let proved = Proved::Arriving(flight.clone(), proving);
-                let proved = prove(response, at.unwrap_or_default(), proved);
+                let proved = prove(response, span, proved);
                 Ok((source, proved.ok_or_else(miss)?))
             }
-            ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(&stored) => {
+            ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(asked, &stored) => {
                 self.prove_stored(asked, &stored).await
             }
             ForPeer::Later => Err(miss().with_status(StatusCode::SERVICE_UNAVAILABLE)),
@@ -359,19 +360,19 @@ impl Proxy {
         }
     }
 
-    /// What is held, for a peer: a part as it is, the whole with its proof.
+    /// What is held of the whole, for a peer, with its proof; to HEAD without, as there is nothing to prove.
     async fn prove_stored(
         self: &Arc<Self>,
-        asked: &Asked,
+        asked: &mut Asked,
         stored: &Arc<Stored>,
     ) -> Result<Answer, Failure> {
-        let (source, response) = self.hit(asked, stored).await?;
-        if needs_no_proof(asked, &response) {
-            return Ok((source, response));
+        let span = span_for_peer(asked, &stored.head).ok_or_else(miss)?;
+        if asked.is_head() {
+            return self.hit(asked, stored).await;
         }
         let proof = stored.proof().ok_or_else(miss)?;
-        let from = asked.selecting.get(RANGE).and_then(first_of).unwrap_or_default();
-        let proved = prove(response, from, Proved::Whole(proof)).ok_or_else(miss)?;
+        let (source, response) = self.hit(asked, stored).await?;
+        let proved = prove(response, span, Proved::Whole(proof)).ok_or_else(miss)?;
         Ok((source, proved))
     }
 
@@ -395,11 +396,6 @@ impl Proxy {
 /// requests each have what they ask for (RFC 9111, section 5.2.2.4).
 fn shares_waiting(asked: &Asked) -> bool {
     asked.mode == Mode::Suffixed
-}
-
-/// What a peer may have without a proof: fields alone, and parts of what is fetched in parts.
-fn needs_no_proof(asked: &Asked, response: &Response<ResponseBody>) -> bool {
-    asked.is_head() || (is_part(response.status()) && !asked.proof)
 }
 
 /// As a peer is told.
