@@ -98,9 +98,28 @@ pub(crate) const H2_PING: Duration = Duration::from_secs(20);
 pub(crate) const LOCATE_BUDGET: Duration = Duration::from_secs(2);
 /// Connections to origins, idle ones included; a request that would open one more is told 503.
 pub(crate) const MAX_ORIGIN_CONNECTIONS: usize = 1024;
-/// How long peers may take in all to begin an answer, before the origin is asked. A peer that is receiving
-/// may be waiting for the origin itself.
+/// How long the peers of one answer of the index may take to begin theirs. A peer that is receiving may be
+/// waiting for the origin itself.
 pub(crate) const PEER_BUDGET: Duration = Duration::from_secs(10);
+/// How long peers are asked in all before the origin is asked without the index having said so: as long as
+/// an origin itself may take to begin. Where it is slow, a crowd of nodes that loses patience would finish it.
+pub(crate) const PEERS_PATIENCE: Duration = Duration::from_secs(30);
+/// Peers that a node feeds of a body that is arriving, in any case. A tree of four reaches some 5,000 nodes
+/// in six steps; and a node at home sends four copies, not hundreds.
+pub(crate) const MIN_FOLLOWERS: usize = 4;
+/// And at the most, of short bodies.
+pub(crate) const MAX_FOLLOWERS: usize = 64;
+/// Octets that it may send to all of them, where that makes for more than [`MIN_FOLLOWERS`]: a second of
+/// 8 Mbit/s.
+pub(crate) const FED_AT_ONCE: u64 = 1 << 20;
+/// Nodes between one that feeds others and the origin: each adds a round trip, and a death midway.
+pub(crate) const MAX_CHAIN: u8 = 8;
+/// Peers that a refused one is sent to.
+pub(crate) const MAX_NAMED: usize = 2;
+/// Peers that are asked because others named them, for one answer of the index: down a whole tree.
+pub(crate) const MAX_SENT: usize = MAX_NAMED * MAX_CHAIN as usize;
+/// How long one that was sent there waits for the head: it is on its way from who sent it.
+pub(crate) const SENT_PATIENCE: Duration = Duration::from_secs(1);
 /// Times that the index is asked again past holders that had nothing to give, before the origin is asked:
 /// each may take [`LOCATE_BUDGET`]. Peers have [`PEER_BUDGET`] in all.
 pub(crate) const MAX_RELOCATIONS: usize = 8;
@@ -122,6 +141,9 @@ pub(crate) const USUAL_NEAR: Duration = Duration::from_millis(60);
 pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
 /// Longest connection set-up to a peer, TCP and TLS: four times the two round trips around the world.
 pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a peer that is to send something is asked whether it still lives, and how long it may take to say
+/// so: a claimant without power is replaced within seconds, while one whose origin is slow is waited for.
+pub(crate) const PEER_PING: Duration = Duration::from_secs(4);
 /// Peers to which a connection is kept open while it is used, and for [`IDLE_TIMEOUT`] after.
 pub(crate) const MAX_PEERS: u64 = 1024;
 /// Requests to one peer under way at once; others wait for their turn. A crowd of large objects that all lie

@@ -65,8 +65,8 @@ impl Proxy {
                 timeout(LOCATE_BUDGET, self.index.get(Key::of_name(asked.uri.as_bytes()))).await
         {
             let (holders, level, method) = (&found.pointers, found.level, &asked.method);
-            let search =
-                Search { holders, level, deadline: Instant::now() + PEER_BUDGET, rest: None };
+            let deadline = Instant::now() + PEER_BUDGET;
+            let search = Search { holders, level, deadline, rest: None, misled: false };
             let mut tried = Except::default();
             let good = |upstream: &Upstream| !upstream.head.status.is_informational();
             let asked_peers = self.peers.ask(method, target, &headers, search, &mut tried, good);

@@ -27,17 +27,18 @@ use crate::clock;
 use crate::conditional::first_of;
 use crate::fetch::Job;
 use crate::fields::Mode;
-use crate::flight::{Begin, Flight, ForPeer};
+use crate::flight::{Arriving, Begin, FedPlace, Flight, ForPeer};
 use crate::flights::Boarding;
 use crate::interim::{Early, Line};
 use crate::limits::{INSIST_PATIENCE, MAX_AGAIN};
 use crate::message::{Source, Stored};
 use crate::page;
-use crate::peer::{Proved, prove, span_for_peer};
+use crate::peer::{Proved, prove, refer, span_for_peer, write_depth};
 use crate::policy::{NoStore, Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
 use crate::slices::lacks;
+use crate::standing::PeerKey;
 use crate::tunnel::wanted_protocol;
 use crate::upload::Upload;
 use crate::{Proxy, PurgeError};
@@ -59,7 +60,7 @@ impl Proxy {
         let (mut parts, body) = request.into_parts();
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let host = parts.headers.get(HOST).cloned();
-        let human = entrance != Entrance::Peer;
+        let human = !matches!(entrance, Entrance::Peer(..));
         let line = Some(line).filter(|_| human && parts.version == Version::HTTP_11);
         let upgrade = parts.extensions.remove::<OnUpgrade>().zip(wanted_protocol(&parts));
         let answer = match self.admit(parts, entrance) {
@@ -337,27 +338,51 @@ impl Proxy {
         }
         let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
         let at = asked.selecting.get(RANGE).and_then(first_of);
-        match flight.begun_for_peer(at).await {
-            ForPeer::Begun(Begin::Stream(arriving)) if arriving.is_for(asked, false) => {
-                let source = arriving.source;
-                let status = joined(Forward::UriMiss, source);
-                let span = span_for_peer(asked, &arriving.head).ok_or_else(miss)?;
-                let response = self.respond_arriving(asked, &arriving, &flight, status);
-                let response = response.ok_or_else(miss)?;
-                if asked.is_head() {
-                    return Ok((source, response));
-                }
-                let proving = flight.proving().cloned().ok_or_else(miss)?;
-                let proved = Proved::Arriving(flight.clone(), proving);
-                let proved = prove(response, span, proved);
-                Ok((source, proved.ok_or_else(miss)?))
+        let asker = asked.asker.as_ref().ok_or_else(miss)?;
+        let refer = |to: &[PeerKey], again| Ok((Source::None, refer(to, again)));
+        match flight.begun_for_peer(asker, at).await {
+            ForPeer::Begun(Begin::Stream(arriving)) => {
+                self.prove_arriving(asked, &arriving, flight, None)
+            }
+            ForPeer::Fed(Begin::Stream(arriving), place, depth) => {
+                let (source, mut response) =
+                    self.prove_arriving(asked, &arriving, flight, Some(place))?;
+                write_depth(response.headers_mut(), depth);
+                Ok((source, response))
             }
             ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(asked, &stored) => {
                 self.prove_stored(asked, &stored).await
             }
-            ForPeer::Later => Err(miss().with_status(StatusCode::SERVICE_UNAVAILABLE)),
-            _ => Err(miss()),
+            ForPeer::Full(fed) => refer(&fed, true),
+            ForPeer::Behind(source) => refer(source.as_slice(), false),
+            ForPeer::Later => refer(&[], true),
+            _ => refer(&[], false),
         }
+    }
+
+    /// What is arriving, for a peer, with its proof.
+    fn prove_arriving(
+        &self,
+        asked: &mut Asked,
+        arriving: &Arc<Arriving>,
+        flight: Arc<Flight>,
+        place: Option<FedPlace>,
+    ) -> Result<Answer, Failure> {
+        if !arriving.is_for(asked, false) {
+            return Err(miss());
+        }
+        let source = arriving.source;
+        let status = joined(Forward::UriMiss, source);
+        let span = span_for_peer(asked, &arriving.head).ok_or_else(miss)?;
+        let response = self.respond_arriving(asked, arriving, &flight, status);
+        let response = response.ok_or_else(miss)?;
+        if asked.is_head() {
+            return Ok((source, response));
+        }
+        let proving = flight.proving().cloned().ok_or_else(miss)?;
+        let proved = Proved::Arriving(flight, proving, place);
+        let proved = prove(response, span, proved);
+        Ok((source, proved.ok_or_else(miss)?))
     }
 
     /// What is held of the whole, for a peer, with its proof; to HEAD without, as there is nothing to prove.

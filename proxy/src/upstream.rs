@@ -29,7 +29,15 @@ pub(crate) struct Upstream {
     pub(crate) times: Times,
     pub(crate) source: Source,
     /// The peer that sends it, if one does.
-    pub(crate) peer: Option<Pointer>,
+    pub(crate) peer: Option<Sender>,
+}
+
+/// A peer that sends something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) pointer: Pointer,
+    /// Nodes between this one and the origin, if the peer is receiving it itself; else none.
+    pub(crate) depth: u8,
 }
 
 /// A body as it comes: an origin's, or a peer's with its proof.

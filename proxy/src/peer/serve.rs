@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 
 use crate::body::ResponseBody;
-use crate::flight::Flight;
+use crate::flight::{FedPlace, Flight};
 use crate::proving::{PROOF, Proving};
 use crate::reason::{Failure, Reason};
 
@@ -18,8 +18,12 @@ use crate::reason::{Failure, Reason};
 pub(crate) enum Proved {
     /// All of it is here.
     Whole(Arc<Proof>),
-    /// It is arriving.
-    Arriving(Arc<Flight>, Proving),
+    /// It is arriving; who is sent it has a place, if need be.
+    Arriving(
+        Arc<Flight>,
+        Proving,
+        #[expect(dead_code, reason = "it is held, not read")] Option<FedPlace>,
+    ),
 }
 
 /// Puts the stream that proves the content in place of the content of `response`, which is the whole, or
@@ -31,7 +35,7 @@ pub(crate) fn prove(
 ) -> Option<Response<ResponseBody>> {
     let receipt = match &proved {
         Proved::Whole(proof) => proof.receipt().clone(),
-        Proved::Arriving(_, proving) => proving.receipt()?,
+        Proved::Arriving(_, proving, _) => proving.receipt()?,
     };
     let (mut head, content) = response.into_parts();
     let partial = head.status == StatusCode::PARTIAL_CONTENT;
@@ -101,7 +105,7 @@ impl Sending {
                 self.encoder.offer(proof.provable());
                 !self.encoder.is_waiting()
             }
-            Proved::Arriving(flight, proving) => {
+            Proved::Arriving(flight, proving, _) => {
                 let (encoder, subject) = (&mut self.encoder, &mut self.subject);
                 flight
                     .until(|ended| {
