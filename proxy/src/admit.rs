@@ -61,8 +61,8 @@ pub(crate) struct Asked {
     pub(crate) content: bool,
     /// The client takes what comes after a body.
     pub(crate) trailers: bool,
-    /// A peer wants a part with its proof: all that comes after what it has.
-    pub(crate) proof: bool,
+    /// A peer has all before what it asks for.
+    pub(crate) has_before: bool,
     /// The peer that asks.
     pub(crate) asker: Option<Asker>,
     /// Where interim responses go, once it is known that there may be some.
@@ -223,7 +223,7 @@ fn asked(
 ) -> Asked {
     let told = RequestDirectives::read(&parts.headers);
     let trailers = parts.version >= Version::HTTP_11 && trailers::are_taken(&parts.headers);
-    let proof = client.is_none() && parts.headers.contains_key(PROOF);
+    let has_before = client.is_none() && parts.headers.contains_key(PROOF);
     let (headers, selecting) = cleaned(parts.headers, mode);
     let (method, uri) = (parts.method, target.to_string().into());
     Asked {
@@ -238,7 +238,7 @@ fn asked(
         rules,
         content,
         trailers,
-        proof,
+        has_before,
         asker: None,
         early: None,
     }

@@ -1,6 +1,7 @@
 //! Step 5: a peer that is said to have it. It answers from what it holds or is receiving, or not at all.
 
 mod identity;
+mod part;
 mod pool;
 mod receive;
 mod referral;
@@ -41,6 +42,7 @@ use referral::{referred, take_depth};
 
 pub use identity::peer_connector;
 pub(crate) use identity::{identity_of, peer_acceptor};
+pub(crate) use part::span_for_peer;
 pub(crate) use receive::ProvedBody;
 pub(crate) use referral::{Asker, Way, refer, write_depth};
 pub(crate) use serve::{Proved, prove};
@@ -286,8 +288,8 @@ impl Peers {
         }
     }
 
-    /// The body of a peer's answer, read up to the receipt. Of a part, and where there is none, nothing is
-    /// proved, unless it is the rest of what has been proved so far.
+    /// The body of a peer's answer, read up to the receipt: of the whole, of the `rest` of what has been proved
+    /// so far, or of a part alone, as Content-Range has it.
     async fn read(
         &self,
         head: &mut response::Parts,
@@ -297,18 +299,25 @@ impl Peers {
         patience: Duration,
     ) -> Result<UpstreamBody, Failure> {
         let proof = head.headers.remove(PROOF);
-        let partial = is_part(head.status);
-        if partial && rest.is_none() {
-            return Ok(UpstreamBody::Plain(body));
-        }
         if proof.is_none_or(|form| form != FORM) {
             self.standings.learn(Instant::now(), peer, Dealing::Wrong);
             let detail = "the peer answered without a proof";
             return Err(Failure::new(Reason::HttpProtocolError, detail));
         }
+        let partial = head.status == StatusCode::PARTIAL_CONTENT;
+        let span = match (partial, rest) {
+            (true, None) => part::proved_alone(&head.headers).ok_or_else(|| {
+                self.standings.learn(Instant::now(), peer, Dealing::Wrong);
+                Failure::new(
+                    Reason::HttpProtocolError,
+                    "the peer sent a part that none has asked for",
+                )
+            })?,
+            _ => Span::Rest(0),
+        };
         let resumed = rest.filter(|_| partial).and_then(Proving::resumed);
         let proving =
-            resumed.unwrap_or_else(|| Proving::receiving(&self.index, Decoder::new(Span::Rest(0))));
+            resumed.unwrap_or_else(|| Proving::receiving(&self.index, Decoder::new(span)));
         let mut body = ProvedBody::new(body, proving, peer, self.standings.clone());
         let receipt = body.receipt(patience).await?;
         set_age(&mut head.headers, &receipt.subject, clock::now());
@@ -319,11 +328,6 @@ impl Peers {
     pub(crate) fn learn(&self, peer: &Pointer, dealing: Dealing) {
         self.standings.learn(Instant::now(), key(&peer.holder), dealing);
     }
-}
-
-/// An answer about a part: it carries no proof.
-pub(crate) fn is_part(status: StatusCode) -> bool {
-    matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE)
 }
 
 /// No response is younger than its signer says, give or take what clocks differ by: whoever passes it on can

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coralline_overlay::Pointer;
+use coralline_receipt::Subject;
 use http::response;
 use http_body::{Body, Frame};
 use http_body_util::Empty;
@@ -65,11 +66,19 @@ impl UpstreamBody {
         }
     }
 
-    /// Octets of the content, where that is known.
+    /// Octets of the content, where that is known; of a peer's part, those of the whole.
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
             Self::Plain(body) => body.size_hint().exact(),
             Self::Proved(body) => body.length(),
+        }
+    }
+
+    /// What a peer's is about, as it was signed.
+    pub(crate) fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Proved(body) => body.subject(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coralline_receipt::{Event, Receipt, Wrong};
+use coralline_receipt::{Event, Receipt, Subject, Wrong};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
@@ -17,8 +17,10 @@ use crate::standing::{Dealing, PeerKey, Standings};
 pub(crate) struct ProvedBody {
     incoming: Incoming,
     proving: Proving,
-    /// Octets of the content, where that is known.
+    /// Octets of the content, where that is known: of the whole, also where only a part of it comes.
     length: Option<u64>,
+    /// What the receipt is about, once it is there.
+    subject: Option<Subject>,
     peer: PeerKey,
     standings: Arc<Standings>,
 }
@@ -30,7 +32,7 @@ impl ProvedBody {
         peer: PeerKey,
         standings: Arc<Standings>,
     ) -> Self {
-        Self { incoming, proving, length: None, peer, standings }
+        Self { incoming, proving, length: None, subject: None, peer, standings }
     }
 
     pub(crate) fn proving(&self) -> &Proving {
@@ -47,6 +49,10 @@ impl ProvedBody {
         self.length
     }
 
+    pub(crate) fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
+    }
+
     /// The receipt, which comes first, and all of it within `patience`.
     pub(crate) async fn receipt(&mut self, patience: Duration) -> Result<Receipt, Failure> {
         let first = timeout(patience, self.event(patience)).await;
@@ -54,6 +60,7 @@ impl ProvedBody {
             Some(Event::Receipt(receipt)) => {
                 let head = receipt.head;
                 self.length = receipt.subject.length.or(head.whole.then_some(head.size));
+                self.subject = Some(receipt.subject.clone());
                 Ok(*receipt)
             }
             _ => Err(self.fail(Wrong::Malformed)),

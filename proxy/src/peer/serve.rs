@@ -27,10 +27,10 @@ pub(crate) enum Proved {
 }
 
 /// Puts the stream that proves the content in place of the content of `response`, which is the whole, or
-/// where it is a part, all of it from `from` on. Nothing if there is nothing to show.
+/// where it is a part, this span of it. Nothing if there is nothing to show.
 pub(crate) fn prove(
     response: Response<ResponseBody>,
-    from: u64,
+    span: Span,
     proved: Proved,
 ) -> Option<Response<ResponseBody>> {
     let receipt = match &proved {
@@ -38,14 +38,15 @@ pub(crate) fn prove(
         Proved::Arriving(_, proving, _) => proving.receipt()?,
     };
     let (mut head, content) = response.into_parts();
-    let from = if head.status == StatusCode::PARTIAL_CONTENT { from } else { 0 };
-    if from == 0 && head.status.as_u16() != receipt.subject.status {
+    let partial = head.status == StatusCode::PARTIAL_CONTENT;
+    if !partial && head.status.as_u16() != receipt.subject.status {
         return None;
     }
+    let span = if partial { span } else { Span::Rest(0) };
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(ACCEPT_RANGES);
     head.headers.insert(PROOF, HeaderValue::from_static(FORM));
-    let encoder = Encoder::new(&receipt, Span::Rest(from));
+    let encoder = Encoder::new(&receipt, span);
     let sending =
         Sending { encoder, subject: receipt.subject, content, held: Bytes::new(), proved };
     let pieces = stream::unfold(Some(sending), |sending| async move {
