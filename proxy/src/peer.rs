@@ -15,7 +15,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri, response};
-use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
@@ -26,14 +25,14 @@ use crate::limits::{
     USUAL_NEAR,
 };
 use crate::message::Source;
-use crate::metrics::PeerOutcomes;
+use crate::metrics::{PeerOutcomes, Received};
 use crate::policy::Times;
 use crate::proving::{PROOF, Proving};
 use crate::reason::{Failure, Reason};
 use crate::standing::{Dealing, PeerKey, Standings};
 use crate::target::Target;
 use crate::trailers;
-use crate::upstream::{NoBody, Upstream, UpstreamBody};
+use crate::upstream::{Counted, NoBody, Upstream, UpstreamBody};
 use pool::Pool;
 
 pub(crate) use identity::peer_acceptor;
@@ -52,6 +51,7 @@ pub(crate) struct Peers {
     /// Where this node itself serves peers.
     local: SocketAddr,
     outcomes: PeerOutcomes,
+    received: Received,
 }
 
 /// Whom the index has named.
@@ -74,13 +74,14 @@ pub(crate) enum Given {
 }
 
 impl Peers {
-    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes) -> Self {
+    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes, received: Received) -> Self {
         Self {
             pool: Pool::new(index.clone()),
             standings: Arc::new(Standings::new()),
             index: index.clone(),
             local: content_addr(&index.local()),
             outcomes,
+            received,
         }
     }
 
@@ -197,6 +198,8 @@ impl Peers {
                 && head.headers.contains_key(RETRY_AFTER);
             return if later { Given::Later } else { Given::Nothing };
         }
+        let source = Source::Peer(search.level);
+        let body = Counted::new(body, self.received.from(source));
         let read = match is_head {
             true => Ok(UpstreamBody::Plain(body)),
             false => self.read(&mut head, body, peer, search.rest, left).await,
@@ -212,7 +215,6 @@ impl Peers {
         if pointer.state == State::Whole {
             self.learn(&pointer, Dealing::Answered(begin.elapsed()));
         }
-        let source = Source::Peer(search.level);
         Given::Good(Box::new(Upstream { head, body, times, source, peer: Some(pointer) }))
     }
 
@@ -221,7 +223,7 @@ impl Peers {
     async fn read(
         &self,
         head: &mut response::Parts,
-        body: Incoming,
+        body: Counted,
         peer: PeerKey,
         rest: Option<&Proving>,
         patience: Duration,

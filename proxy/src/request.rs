@@ -104,11 +104,9 @@ impl Proxy {
             counters.first_byte.observe(elapsed(since));
             self.metrics.count_status(response.status());
             let bytes = counters.bytes.clone();
-            response = response.map(|body| body.watched(Some(bytes), activity));
-        } else {
-            response = response.map(|body| body.watched(None, activity));
+            response = response.map(|body| body.counted(bytes));
         }
-        response
+        response.map(|body| body.watched(activity))
     }
 
     /// Steps 2 and on for a client, from the beginning again if what was held has changed meanwhile.
@@ -177,6 +175,7 @@ impl Proxy {
         {
             let status = joined(forward, arriving.source);
             let response = self.respond_arriving(asked, &arriving, &flight, status);
+            self.metrics.source(arriving.source).collapsed.inc();
             return Ok((arriving.source, response.expect("a HEAD response has no body to miss")));
         }
         // One may have landed between the two looks.
@@ -268,13 +267,15 @@ impl Proxy {
         };
         match flight.begun().await {
             Begin::Stream(arriving) if !collapsed || arriving.is_for(asked, waited) => {
-                if collapsed {
-                    self.metrics.collapsed.inc();
-                }
                 let source = arriving.source;
                 let status = CacheStatus { source, ..status };
                 match self.respond_arriving(asked, &arriving, &flight, status) {
-                    Some(response) => Ok((source, response)),
+                    Some(response) => {
+                        if collapsed {
+                            self.metrics.source(source).collapsed.inc();
+                        }
+                        Ok((source, response))
+                    }
                     None => self.pass(asked, forward).await,
                 }
             }
@@ -285,7 +286,14 @@ impl Proxy {
                 let stored_now = source != Source::Local;
                 let status = CacheStatus { answered, stored: stored_now, source, ..status };
                 let mut response = self.respond_stored(asked, &stored, status).await?;
-                if !collapsed {
+                if answered == Some(StatusCode::NOT_MODIFIED) {
+                    // The origin was asked, and the octets are ours.
+                    let local = self.metrics.source(Source::Local).bytes.clone();
+                    response = response.map(|body| body.counted(local));
+                }
+                if collapsed {
+                    self.metrics.source(source).collapsed.inc();
+                } else {
                     response.headers_mut().extend(flight.take_withheld());
                 }
                 Ok((source, response))
@@ -342,7 +350,7 @@ impl Proxy {
                 let source = arriving.source;
                 let status = joined(Forward::UriMiss, source);
                 let response = self.respond_arriving(asked, &arriving, &flight, status);
-                let response = response.ok_or_else(miss)?;
+                let response = self.counted_for_peer(response.ok_or_else(miss)?);
                 if needs_no_proof(asked, &response) {
                     return Ok((source, response));
                 }
@@ -366,6 +374,7 @@ impl Proxy {
         stored: &Arc<Stored>,
     ) -> Result<Answer, Failure> {
         let (source, response) = self.hit(asked, stored).await?;
+        let response = self.counted_for_peer(response);
         if needs_no_proof(asked, &response) {
             return Ok((source, response));
         }
@@ -373,6 +382,11 @@ impl Proxy {
         let from = asked.selecting.get(RANGE).and_then(first_of).unwrap_or_default();
         let proved = prove(response, from, Proved::Whole(proof)).ok_or_else(miss)?;
         Ok((source, proved))
+    }
+
+    /// Its octets are counted as they go to a peer, the proof that is put around them apart.
+    fn counted_for_peer(&self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        response.map(|body| body.counted(self.metrics.peer_bytes.clone()))
     }
 
     /// From what is held. What lacks of it comes from the origin, if that is to be asked.

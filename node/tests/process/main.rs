@@ -21,4 +21,5 @@ mod ranges;
 mod refuse;
 mod scripted;
 mod site;
+mod sources;
 mod trouble;

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coralline_receipt::{Event, Receipt, Wrong};
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
 use crate::body::next_piece;
 use crate::proving::Proving;
 use crate::reason::{Failure, Reason};
 use crate::standing::{Dealing, PeerKey, Standings};
+use crate::upstream::Counted;
 
 /// A body with its proof, on its way here.
 pub(crate) struct ProvedBody {
-    incoming: Incoming,
+    incoming: Counted,
     proving: Proving,
     /// Octets of the content, where that is known.
     length: Option<u64>,
@@ -25,7 +25,7 @@ pub(crate) struct ProvedBody {
 
 impl ProvedBody {
     pub(crate) fn new(
-        incoming: Incoming,
+        incoming: Counted,
         proving: Proving,
         peer: PeerKey,
         standings: Arc<Standings>,
@@ -74,7 +74,10 @@ impl ProvedBody {
     async fn content(&mut self, stall: Duration) -> Result<Option<Bytes>, Failure> {
         loop {
             match self.event(stall).await? {
-                Some(Event::Content(octets)) => return Ok(Some(octets)),
+                Some(Event::Content(octets)) => {
+                    self.incoming.count(octets.len());
+                    return Ok(Some(octets));
+                }
                 // The same content goes on by another's word.
                 Some(Event::Receipt(_)) => {}
                 Some(Event::Done) => {}
@@ -91,7 +94,7 @@ impl ProvedBody {
                 Ok(None) => {}
                 Err(wrong) => return Err(self.fail(wrong)),
             }
-            octets = match next_piece(&mut self.incoming, stall).await {
+            octets = match next_piece(self.incoming.uncounted(), stall).await {
                 Some(Ok(octets)) => Some(octets),
                 Some(Err(failure)) => return Err(failure),
                 None => {
