@@ -123,6 +123,7 @@ impl Proxy {
                 {
                     announcement.whole(stored.clone());
                 }
+                upstream.body.discard();
                 return landing.begin_and_close(begin);
             }
             let Some(first) = job.first.take() else { break upstream };

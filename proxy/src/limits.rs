@@ -99,6 +99,11 @@ pub(crate) const H2_PING: Duration = Duration::from_secs(20);
 pub(crate) const LOCATE_BUDGET: Duration = Duration::from_secs(5);
 /// Connections to origins, idle ones included; a request that would open one more is told 503.
 pub(crate) const MAX_ORIGIN_CONNECTIONS: usize = 1024;
+/// Most octets of an origin's response that are read although nobody wants them, so that the connection can
+/// be used again: an error page. A new connection costs less than more would.
+pub(crate) const MAX_DISCARDED: u64 = 64 << 10;
+/// How long that may take. It holds a place of [`MAX_ORIGIN_CONNECTIONS`].
+pub(crate) const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the peers of one answer of the index may take to begin theirs. A peer that is receiving may be
 /// waiting for the origin itself.
 pub(crate) const PEER_BUDGET: Duration = Duration::from_secs(10);

@@ -1,5 +1,7 @@
 //! What the proxy counts. Children are made at the start, so that a panel shows 0 and not nothing.
 
+use std::sync::Arc;
+
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
@@ -19,6 +21,20 @@ pub(crate) struct BySource {
     pub(crate) requests: IntCounter,
     pub(crate) bytes: IntCounter,
     pub(crate) first_byte: Histogram,
+    /// Requests that joined a fetch of another's.
+    pub(crate) collapsed: IntCounter,
+}
+
+/// Octets of content that came here, by who sent them.
+#[derive(Debug, Clone)]
+pub(crate) struct Received(Arc<[(Source, IntCounter)]>);
+
+impl Received {
+    pub(crate) fn from(&self, source: Source) -> IntCounter {
+        let found = self.0.iter().find(|(of, _)| *of == source).or(self.0.first());
+        let (_, counter) = found.expect("there is always an origin");
+        counter.clone()
+    }
 }
 
 /// How asking one peer ended.
@@ -56,8 +72,9 @@ pub(crate) struct Metrics {
     pub(crate) disk: DiskMetrics,
     pub(crate) flights: IntGauge,
     pub(crate) flight_bytes: IntGauge,
-    pub(crate) collapsed: IntCounter,
     pub(crate) origin_requests: IntCounter,
+    pub(crate) received: Received,
+    pub(crate) peer_bytes: IntCounter,
     pub(crate) resumed: IntCounter,
     pub(crate) slices: IntCounter,
     pub(crate) slices_arriving: IntGauge,
@@ -112,11 +129,15 @@ impl Metrics {
                 "coralline_flight_bytes",
                 "Octets of bodies that are arriving, or were evicted and are still read.",
             )?,
-            collapsed: counter(
-                "coralline_collapsed_requests_total",
-                "Requests that joined a fetch in flight.",
+            origin_requests: counter(
+                "coralline_origin_requests_total",
+                "Requests to origins, for which there was a connection.",
             )?,
-            origin_requests: counter("coralline_origin_requests_total", "Requests to origins.")?,
+            received: received(registry, sources)?,
+            peer_bytes: counter(
+                "coralline_peer_response_bytes_total",
+                "Octets of content sent to peers, without proofs.",
+            )?,
             resumed: counter(
                 "coralline_resumed_transfers_total",
                 "Transfers that broke off and went on from where they stood.",
@@ -202,6 +223,14 @@ fn by_source(registry: &Registry, sources: &[Source]) -> prometheus::Result<Vec<
     );
     let first_byte = HistogramVec::new(options.buckets(FIRST_BYTE_BUCKETS.into()), &["source"])?;
     let first_byte = registered(registry, first_byte)?;
+    let collapsed = by_label(
+        registry,
+        [
+            "coralline_collapsed_requests_total",
+            "Client requests that joined a fetch in flight, by where that came from.",
+        ],
+        "source",
+    )?;
     let children = sources.iter().map(|source| {
         let word = source.word();
         BySource {
@@ -209,7 +238,22 @@ fn by_source(registry: &Registry, sources: &[Source]) -> prometheus::Result<Vec<
             requests: requests.with_label_values(&[&word]),
             bytes: bytes.with_label_values(&[&word]),
             first_byte: first_byte.with_label_values(&[&word]),
+            collapsed: collapsed.with_label_values(&[&word]),
         }
     });
     Ok(children.collect())
+}
+
+fn received(registry: &Registry, sources: &[Source]) -> prometheus::Result<Received> {
+    let octets = by_label(
+        registry,
+        [
+            "coralline_received_bytes_total",
+            "Octets of content received, by who sent them: peers, by level of the index, and origins.",
+        ],
+        "source",
+    )?;
+    let senders = sources.iter().filter(|s| matches!(s, Source::Peer(_) | Source::Origin));
+    let counters = senders.map(|source| (*source, octets.with_label_values(&[&source.word()])));
+    Ok(Received(counters.collect()))
 }

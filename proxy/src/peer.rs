@@ -18,7 +18,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, response};
-use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
@@ -29,14 +28,14 @@ use crate::limits::{
     USUAL_FAR, USUAL_NEAR,
 };
 use crate::message::Source;
-use crate::metrics::PeerOutcomes;
+use crate::metrics::{PeerOutcomes, Received};
 use crate::policy::Times;
 use crate::proving::{PROOF, Proving};
 use crate::reason::{Failure, Reason};
 use crate::standing::{Dealing, PeerKey, Standings};
 use crate::target::Target;
 use crate::trailers;
-use crate::upstream::{NoBody, Sender, Upstream, UpstreamBody};
+use crate::upstream::{Counted, NoBody, Sender, Upstream, UpstreamBody};
 use pool::Pool;
 use referral::{referred, take_depth};
 
@@ -58,6 +57,7 @@ pub(crate) struct Peers {
     /// Where this node itself serves peers.
     local: SocketAddr,
     outcomes: PeerOutcomes,
+    received: Received,
 }
 
 /// Whom the index has named.
@@ -104,13 +104,14 @@ enum Said {
 }
 
 impl Peers {
-    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes) -> Self {
+    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes, received: Received) -> Self {
         Self {
             pool: Pool::new(index.clone()),
             standings: Arc::new(Standings::new()),
             index: index.clone(),
             local: content_addr(&index.local()),
             outcomes,
+            received,
         }
     }
 
@@ -251,6 +252,8 @@ impl Peers {
             return if again { Said::Later(named) } else { Said::Nothing(named) };
         }
         let depth = take_depth(&mut head.headers);
+        let source = Source::Peer(search.level);
+        let body = Counted::new(body, self.received.from(source));
         let read = match is_head {
             true => Ok(UpstreamBody::Plain(body)),
             false => self.read(&mut head, body, peer, search.rest, left).await,
@@ -272,7 +275,6 @@ impl Peers {
         if pointer.state == State::Whole {
             self.learn(&pointer, Dealing::Answered(begin.elapsed()));
         }
-        let source = Source::Peer(search.level);
         let peer = Some(Sender { pointer, depth });
         Said::Good(Box::new(Upstream { head, body, times, source, peer }))
     }
@@ -293,7 +295,7 @@ impl Peers {
     async fn read(
         &self,
         head: &mut response::Parts,
-        body: Incoming,
+        body: Counted,
         peer: PeerKey,
         rest: Option<&Proving>,
         patience: Duration,

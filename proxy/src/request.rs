@@ -105,11 +105,9 @@ impl Proxy {
             counters.first_byte.observe(elapsed(since));
             self.metrics.count_status(response.status());
             let bytes = counters.bytes.clone();
-            response = response.map(|body| body.watched(Some(bytes), activity));
-        } else {
-            response = response.map(|body| body.watched(None, activity));
+            response = response.map(|body| body.counted(bytes));
         }
-        response
+        response.map(|body| body.watched(activity))
     }
 
     /// Steps 2 and on for a client, from the beginning again if what was held has changed meanwhile.
@@ -178,6 +176,7 @@ impl Proxy {
         {
             let status = joined(forward, arriving.source);
             let response = self.respond_arriving(asked, &arriving, &flight, status);
+            self.metrics.source(arriving.source).collapsed.inc();
             return Ok((arriving.source, response.expect("a HEAD response has no body to miss")));
         }
         // One may have landed between the two looks.
@@ -269,13 +268,15 @@ impl Proxy {
         };
         match flight.begun().await {
             Begin::Stream(arriving) if !collapsed || arriving.is_for(asked, waited) => {
-                if collapsed {
-                    self.metrics.collapsed.inc();
-                }
                 let source = arriving.source;
                 let status = CacheStatus { source, ..status };
                 match self.respond_arriving(asked, &arriving, &flight, status) {
-                    Some(response) => Ok((source, response)),
+                    Some(response) => {
+                        if collapsed {
+                            self.metrics.source(source).collapsed.inc();
+                        }
+                        Ok((source, response))
+                    }
                     None => self.pass(asked, forward).await,
                 }
             }
@@ -286,7 +287,14 @@ impl Proxy {
                 let stored_now = source != Source::Local;
                 let status = CacheStatus { answered, stored: stored_now, source, ..status };
                 let mut response = self.respond_stored(asked, &stored, status).await?;
-                if !collapsed {
+                if answered == Some(StatusCode::NOT_MODIFIED) {
+                    // The origin was asked, and the octets are ours.
+                    let local = self.metrics.source(Source::Local).bytes.clone();
+                    response = response.map(|body| body.counted(local));
+                }
+                if collapsed {
+                    self.metrics.source(source).collapsed.inc();
+                } else {
                     response.headers_mut().extend(flight.take_withheld());
                 }
                 Ok((source, response))
@@ -387,7 +395,7 @@ impl Proxy {
         let status = joined(Forward::UriMiss, source);
         let span = span_for_peer(asked, &arriving.head).ok_or_else(miss)?;
         let response = self.respond_arriving(asked, arriving, &flight, status);
-        let response = response.ok_or_else(miss)?;
+        let response = self.counted_for_peer(response.ok_or_else(miss)?);
         if asked.is_head() {
             return Ok((source, response));
         }
@@ -409,8 +417,14 @@ impl Proxy {
         }
         let proof = stored.proof().ok_or_else(miss)?;
         let (source, response) = self.hit(asked, stored).await?;
+        let response = self.counted_for_peer(response);
         let proved = prove(response, span, Proved::Whole(proof)).ok_or_else(miss)?;
         Ok((source, proved))
+    }
+
+    /// Its octets are counted as they go to a peer, the proof that is put around them apart.
+    fn counted_for_peer(&self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        response.map(|body| body.counted(self.metrics.peer_bytes.clone()))
     }
 
     /// From what is held. What lacks of it comes from the origin, if that is to be asked.

@@ -199,6 +199,7 @@ impl Proxy {
         if held {
             remove_content(fields);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
+            body.discard();
         } else if !asked.is_head() {
             let body = ResponseBody::upstream(body, self.stall_timeout, asked.mode, place);
             *response.body_mut() =

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coralline_receipt::{Event, Receipt, Subject, Wrong};
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
 use crate::body::next_piece;
 use crate::proving::Proving;
 use crate::reason::{Failure, Reason};
 use crate::standing::{Dealing, PeerKey, Standings};
+use crate::upstream::Counted;
 
 /// A body with its proof, on its way here.
 pub(crate) struct ProvedBody {
-    incoming: Incoming,
+    incoming: Counted,
     proving: Proving,
     /// Octets of the content, where that is known: of the whole, also where only a part of it comes.
     length: Option<u64>,
@@ -27,7 +27,7 @@ pub(crate) struct ProvedBody {
 
 impl ProvedBody {
     pub(crate) fn new(
-        incoming: Incoming,
+        incoming: Counted,
         proving: Proving,
         peer: PeerKey,
         standings: Arc<Standings>,
@@ -79,7 +79,10 @@ impl ProvedBody {
     async fn content(&mut self, stall: Duration) -> Result<Option<Bytes>, Failure> {
         loop {
             match self.event(stall).await? {
-                Some(Event::Content(octets)) => return Ok(Some(octets)),
+                Some(Event::Content(octets)) => {
+                    self.incoming.count(octets.len());
+                    return Ok(Some(octets));
+                }
                 // The same content goes on by another's word.
                 Some(Event::Receipt(_)) => {}
                 Some(Event::Done) => {}
@@ -96,7 +99,7 @@ impl ProvedBody {
                 Ok(None) => {}
                 Err(wrong) => return Err(self.fail(wrong)),
             }
-            octets = match next_piece(&mut self.incoming, stall).await {
+            octets = match next_piece(self.incoming.uncounted(), stall).await {
                 Some(Ok(octets)) => Some(octets),
                 Some(Err(failure)) => return Err(failure),
                 None => {
