@@ -168,9 +168,14 @@ impl ResponseBody {
         Self { trailers: Some(trailers), ..self }
     }
 
-    /// Counts the octets that go out, and tells the connection that they do.
-    pub(crate) fn watched(self, counter: Option<IntCounter>, activity: Activity) -> Self {
-        Self { counter, activity: Some(activity), ..self }
+    /// Counts the octets that go out, unless they count elsewhere already.
+    pub(crate) fn counted(self, counter: IntCounter) -> Self {
+        Self { counter: self.counter.or(Some(counter)), ..self }
+    }
+
+    /// Tells the connection that they go out.
+    pub(crate) fn watched(self, activity: Activity) -> Self {
+        Self { activity: Some(activity), ..self }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the proxy counts. Children are made at the start, so that a panel shows 0 and not nothing.
 
+use std::sync::Arc;
+
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
@@ -19,6 +21,20 @@ pub(crate) struct BySource {
     pub(crate) requests: IntCounter,
     pub(crate) bytes: IntCounter,
     pub(crate) first_byte: Histogram,
+    /// Requests that joined a fetch of another's.
+    pub(crate) collapsed: IntCounter,
+}
+
+/// Octets of content that came here, by who sent them.
+#[derive(Debug, Clone)]
+pub(crate) struct Received(Arc<[(Source, IntCounter)]>);
+
+impl Received {
+    pub(crate) fn from(&self, source: Source) -> IntCounter {
+        let found = self.0.iter().find(|(of, _)| *of == source).or(self.0.first());
+        let (_, counter) = found.expect("there is always an origin");
+        counter.clone()
+    }
 }
 
 /// How asking one peer ended.
@@ -27,6 +43,27 @@ pub(crate) struct PeerOutcomes {
     pub(crate) served: IntCounter,
     pub(crate) missed: IntCounter,
     pub(crate) failed: IntCounter,
+}
+
+/// What peers that ask here are answered.
+#[derive(Debug)]
+pub(crate) struct PeerAnswers {
+    /// From what is stored.
+    pub(crate) stored: IntCounter,
+    /// From what is arriving.
+    pub(crate) arriving: IntCounter,
+    /// That it is elsewhere, or will be here.
+    pub(crate) referred: IntCounter,
+    /// Nothing.
+    pub(crate) missed: IntCounter,
+}
+
+/// What came of asking an origin whether it has said what a node has signed.
+#[derive(Debug, Clone)]
+pub(crate) struct Audited {
+    pub(crate) agreed: IntCounter,
+    pub(crate) contradicted: IntCounter,
+    pub(crate) undecided: IntCounter,
 }
 
 #[derive(Debug)]
@@ -43,12 +80,16 @@ pub(crate) struct Metrics {
     pub(crate) disk: DiskMetrics,
     pub(crate) flights: IntGauge,
     pub(crate) flight_bytes: IntGauge,
-    pub(crate) collapsed: IntCounter,
     pub(crate) origin_requests: IntCounter,
+    pub(crate) received: Received,
+    pub(crate) peer_bytes: IntCounter,
     pub(crate) resumed: IntCounter,
     pub(crate) slices: IntCounter,
     pub(crate) slices_arriving: IntGauge,
+    pub(crate) digest_mismatches: IntCounter,
+    pub(crate) audits: Audited,
     pub(crate) peers: PeerOutcomes,
+    pub(crate) answers: PeerAnswers,
 }
 
 impl Metrics {
@@ -66,12 +107,27 @@ impl Metrics {
             ["coralline_proxy_errors_total", "Requests that failed, by the type of RFC 9209."],
             "error",
         )?;
+        let answers = by_label(
+            registry,
+            ["coralline_peer_answers_total", "Requests of peers, by what they were answered."],
+            "answer",
+        )?;
         let peers = by_label(
             registry,
             ["coralline_peer_requests_total", "Requests to peers, by how they ended."],
             "outcome",
         )?;
+        let audits = by_label(
+            registry,
+            ["coralline_audits_total", "Responses fetched again from origins, by what came of it."],
+            "finding",
+        )?;
         Ok(Self {
+            audits: Audited {
+                agreed: audits.with_label_values(&["agreed"]),
+                contradicted: audits.with_label_values(&["contradicted"]),
+                undecided: audits.with_label_values(&["undecided"]),
+            },
             sources: by_source(registry, sources)?,
             statuses: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|s| statuses.with_label_values(&[s])),
             errors: Reason::ALL.iter().map(|r| errors.with_label_values(&[r.word()])).collect(),
@@ -93,11 +149,15 @@ impl Metrics {
                 "coralline_flight_bytes",
                 "Octets of bodies that are arriving, or were evicted and are still read.",
             )?,
-            collapsed: counter(
-                "coralline_collapsed_requests_total",
-                "Requests that joined a fetch in flight.",
+            origin_requests: counter(
+                "coralline_origin_requests_total",
+                "Requests to origins, for which there was a connection.",
             )?,
-            origin_requests: counter("coralline_origin_requests_total", "Requests to origins.")?,
+            received: received(registry, sources)?,
+            peer_bytes: counter(
+                "coralline_peer_response_bytes_total",
+                "Octets of content sent to peers, without proofs.",
+            )?,
             resumed: counter(
                 "coralline_resumed_transfers_total",
                 "Transfers that broke off and went on from where they stood.",
@@ -105,6 +165,10 @@ impl Metrics {
             slices: counter(
                 "coralline_slices_total",
                 "Slices of large objects that came by themselves.",
+            )?,
+            digest_mismatches: counter(
+                "coralline_digest_mismatches_total",
+                "Responses that were not of the digest that their origin names for them.",
             )?,
             slices_arriving: gauge(
                 "coralline_slices_arriving",
@@ -114,6 +178,12 @@ impl Metrics {
                 served: peers.with_label_values(&["served"]),
                 missed: peers.with_label_values(&["missed"]),
                 failed: peers.with_label_values(&["failed"]),
+            },
+            answers: PeerAnswers {
+                stored: answers.with_label_values(&["stored"]),
+                arriving: answers.with_label_values(&["arriving"]),
+                referred: answers.with_label_values(&["referred"]),
+                missed: answers.with_label_values(&["missed"]),
             },
         })
     }
@@ -177,6 +247,14 @@ fn by_source(registry: &Registry, sources: &[Source]) -> prometheus::Result<Vec<
     );
     let first_byte = HistogramVec::new(options.buckets(FIRST_BYTE_BUCKETS.into()), &["source"])?;
     let first_byte = registered(registry, first_byte)?;
+    let collapsed = by_label(
+        registry,
+        [
+            "coralline_collapsed_requests_total",
+            "Client requests that joined a fetch in flight, by where that came from.",
+        ],
+        "source",
+    )?;
     let children = sources.iter().map(|source| {
         let word = source.word();
         BySource {
@@ -184,7 +262,22 @@ fn by_source(registry: &Registry, sources: &[Source]) -> prometheus::Result<Vec<
             requests: requests.with_label_values(&[&word]),
             bytes: bytes.with_label_values(&[&word]),
             first_byte: first_byte.with_label_values(&[&word]),
+            collapsed: collapsed.with_label_values(&[&word]),
         }
     });
     Ok(children.collect())
+}
+
+fn received(registry: &Registry, sources: &[Source]) -> prometheus::Result<Received> {
+    let octets = by_label(
+        registry,
+        [
+            "coralline_received_bytes_total",
+            "Octets of content received, by who sent them: peers, by level of the index, and origins.",
+        ],
+        "source",
+    )?;
+    let senders = sources.iter().filter(|s| matches!(s, Source::Peer(_) | Source::Origin));
+    let counters = senders.map(|source| (*source, octets.with_label_values(&[&source.word()])));
+    Ok(Received(counters.collect()))
 }

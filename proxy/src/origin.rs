@@ -11,7 +11,7 @@ use http::header::{
 };
 use http::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use moka::sync::Cache;
 use prometheus::IntCounter;
 use tokio::time::timeout;
@@ -30,7 +30,7 @@ use crate::rewrite::upgrades_only;
 use crate::target::{Scheme, Site, Target};
 use crate::trailers;
 use crate::upload::Upload;
-use crate::upstream::{Upstream, UpstreamBody, client_builder, failure};
+use crate::upstream::{Counted, Upstream, UpstreamBody, client_builder, failure};
 
 /// Asks origins.
 pub(crate) struct Origin {
@@ -45,6 +45,22 @@ pub(crate) struct Origin {
     failing: Cache<String, Arc<Failing>>,
     response_timeout: Duration,
     requests: IntCounter,
+    received: IntCounter,
+}
+
+/// A request, which counts once there was a connection for it: then the origin may have seen it, whatever
+/// comes of it.
+struct Counting<'a> {
+    connection: CaptureConnection,
+    requests: &'a IntCounter,
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        if self.connection.connection_metadata().is_some() {
+            self.requests.inc();
+        }
+    }
 }
 
 /// An origin that cannot be connected to.
@@ -62,6 +78,7 @@ impl Origin {
         sites: Connector,
         response_timeout: Duration,
         requests: IntCounter,
+        received: IntCounter,
     ) -> Self {
         let timeout = connector.timeout.min(HTTPS_FIRST_TIMEOUT);
         let hasty = Connector { timeout, ..connector.clone() };
@@ -78,6 +95,7 @@ impl Origin {
                 .build(),
             response_timeout,
             requests,
+            received,
         }
     }
 
@@ -108,6 +126,7 @@ impl Origin {
             let upgraded =
                 self.send(&self.client, method, Scheme::Https, target, headers, early).await?;
             self.remember(target, Scheme::Https);
+            response.body.discard();
             return Ok(upgraded);
         }
         Ok(response)
@@ -165,8 +184,13 @@ impl Origin {
             early.listen(&mut request);
         }
         let upstream = self.deliver(client, scheme, &target.authority(), target, request).await?;
-        refuse(&target.host, upstream.head.status)?;
-        Ok(upstream)
+        match refuse(&target.host, upstream.head.status) {
+            Ok(()) => Ok(upstream),
+            Err(failure) => {
+                upstream.body.discard();
+                Err(failure)
+            }
+        }
     }
 
     /// Sends a client's own request to the origin of a site: any method, with its content.
@@ -213,12 +237,12 @@ impl Origin {
             return Err(failing.failure.clone());
         }
         trailers::ask_for(&mut request);
-        self.requests.inc();
         let sent = clock::now();
         let progress = request.body().progress();
         let upgrade = request.headers().contains_key(UPGRADE);
         let bound = binds_connection(request.headers(), &AUTHORIZATION);
         let connection = capture_connection(&mut request);
+        let sending = Counting { connection, requests: &self.requests };
         let answer = client.request(request);
         let response = match within(self.response_timeout, &progress, answer).await {
             Some(Ok(response)) => response,
@@ -240,7 +264,7 @@ impl Origin {
         let times = Times { request: sent, response: clock::now() };
         let (mut head, body) = response.into_parts();
         if (bound || binds_connection(&head.headers, &WWW_AUTHENTICATE))
-            && let Some(connection) = &*connection.connection_metadata()
+            && let Some(connection) = &*sending.connection.connection_metadata()
         {
             connection.poison();
         }
@@ -252,7 +276,7 @@ impl Origin {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             remove_hop_by_hop(&mut head.headers);
         }
-        let body = UpstreamBody::Plain(body);
+        let body = UpstreamBody::Plain(Counted::new(body, self.received.clone()));
         Ok(Upstream { head, body, times, source: Source::Origin, peer: None })
     }
 

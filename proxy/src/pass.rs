@@ -43,12 +43,15 @@ impl Proxy {
     ) -> Result<Answer, Failure> {
         if let Some(leader) = leader
             && let Ok(upstream) = leader.await
-            // What came for a range may be of others than the client's, unless there is nothing there.
-            && (!asked.selecting.contains_key(RANGE)
-                || upstream.head.status == StatusCode::RANGE_NOT_SATISFIABLE)
         {
-            let place = self.place()?;
-            return Ok((upstream.source, self.respond_upstream(asked, upstream, forward, place)));
+            // What came for a range may be of others than the client's, unless there is nothing there.
+            let fits = !asked.selecting.contains_key(RANGE)
+                || upstream.head.status == StatusCode::RANGE_NOT_SATISFIABLE;
+            if fits {
+                let (source, place) = (upstream.source, self.place()?);
+                return Ok((source, self.respond_upstream(asked, upstream, forward, place)));
+            }
+            upstream.body.discard();
         }
         self.pass(asked, Forward::Bypass).await
     }
@@ -65,8 +68,8 @@ impl Proxy {
                 timeout(LOCATE_BUDGET, self.index.get(Key::of_name(asked.uri.as_bytes()))).await
         {
             let (holders, level, method) = (&found.pointers, found.level, &asked.method);
-            let search =
-                Search { holders, level, deadline: Instant::now() + PEER_BUDGET, rest: None };
+            let deadline = Instant::now() + PEER_BUDGET;
+            let search = Search { holders, level, deadline, rest: None, misled: false };
             let mut tried = Except::default();
             let fits = |upstream: &Upstream| match upstream.head.status.is_informational() {
                 false => Fit::Good,

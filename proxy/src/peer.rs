@@ -1,22 +1,23 @@
 //! Step 5: a peer that is said to have it. It answers from what it holds or is receiving, or not at all.
 
 mod identity;
+mod part;
 mod pool;
 mod receive;
+mod referral;
 mod serve;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use coralline_overlay::{Except, Handle, Level, Pointer, State};
+use coralline_overlay::{Except, Handle, Identity, Level, Pointer, State};
 use coralline_receipt::{Decoder, FORM, Span, Subject};
 use coralline_sources::{Answer, Dealing, Next, PeerKey, key};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, response};
-use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
@@ -24,19 +25,22 @@ use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
 use crate::limits::CLOCK_SLACK;
 use crate::message::Source;
-use crate::metrics::PeerOutcomes;
+use crate::metrics::{PeerOutcomes, Received};
 use crate::policy::Times;
 use crate::proving::{PROOF, Proving};
 use crate::reason::{Failure, Reason};
 use crate::standing::Known;
 use crate::target::Target;
 use crate::trailers;
-use crate::upstream::{NoBody, Upstream, UpstreamBody};
+use crate::upstream::{Counted, NoBody, Sender, Upstream, UpstreamBody};
 use pool::Pool;
+use referral::{referred, take_depth};
 
-pub(crate) use identity::peer_acceptor;
 pub use identity::peer_connector;
+pub(crate) use identity::{identity_of, peer_acceptor};
+pub(crate) use part::span_for_peer;
 pub(crate) use receive::ProvedBody;
+pub(crate) use referral::{Asker, Way, refer, write_depth};
 pub(crate) use serve::{Proved, prove};
 
 /// How a peer is told the scheme of a target: `http`, `https` or `any`.
@@ -50,6 +54,7 @@ pub(crate) struct Peers {
     /// Where this node itself serves peers.
     local: SocketAddr,
     outcomes: PeerOutcomes,
+    received: Received,
 }
 
 /// Whom the index has named.
@@ -61,6 +66,8 @@ pub(crate) struct Search<'a> {
     pub(crate) deadline: Instant,
     /// What has been proved so far of what is to go on.
     pub(crate) rest: Option<&'a Proving>,
+    /// Those to whom a holder has sent this node were of no use.
+    pub(crate) misled: bool,
 }
 
 /// What an answer is to who asked.
@@ -77,18 +84,31 @@ pub(crate) enum Fit {
 pub(crate) enum Given {
     Good(Box<Upstream>),
     /// Nothing now; one of them is worth asking again.
-    Later,
+    Later {
+        /// Those to whom it has sent this node were of no use.
+        misled: bool,
+    },
     Nothing,
 }
 
+/// What one of them has.
+enum Said {
+    Good(Box<Upstream>),
+    /// Nothing now, but it may have later; whom it names meanwhile.
+    Later(Vec<PeerKey>),
+    /// Nothing; and whom it names.
+    Nothing(Vec<PeerKey>),
+}
+
 impl Peers {
-    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes) -> Self {
+    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes, received: Received) -> Self {
         Self {
             pool: Arc::new(Pool::new(index.clone())),
             standings: Known::new(index),
             index: index.clone(),
             local: key(&index.local()).0,
             outcomes,
+            received,
         }
     }
 
@@ -104,22 +124,25 @@ impl Peers {
         tried: &mut Except,
         fits: impl Fn(&Upstream) -> Fit,
     ) -> Given {
-        let rest = search.rest.is_some();
-        let Some(request) = request(method, target, headers, rest) else { return Given::Nothing };
         let left = search.deadline.saturating_duration_since(Instant::now());
         let may = |addr| self.may_be_asked(addr);
         let (mut asking, useless) = self.standings.choose(search.holders, search.level, left, may);
         tried.add(&useless, None);
-        let mut asked = FuturesUnordered::new();
+        let of_index = if search.misled { Way::Misled } else { Way::Named };
+        let (mut asked, mut misled) = (FuturesUnordered::new(), false);
         loop {
             let wake = match asking.poll(self.index.now()) {
-                Next::Ask(pointer, patience) => {
-                    let answer = self.ask_one(request.clone(), pointer, patience, search);
-                    asked.push(async move { (pointer, answer.await) });
+                Next::Ask { pointer, sent, patience } => {
+                    let way = if sent { Way::Sent } else { of_index };
+                    let (rest, port) = (search.rest.is_some(), self.index.local().peer_port);
+                    let request = request(method, target, headers, rest, port, way);
+                    let Some(request) = request else { return Given::Nothing };
+                    let answer = self.ask_one(request, pointer, patience, search);
+                    asked.push(async move { (pointer, way, answer.await) });
                     continue;
                 }
                 Next::Wait(wake) => wake,
-                Next::End { later: true } => return Given::Later,
+                Next::End { later: true } => return Given::Later { misled },
                 Next::End { later: false } => return Given::Nothing,
             };
             let until_wake = wake.map(|wake| wake.since(self.index.now())).unwrap_or_default();
@@ -128,29 +151,39 @@ impl Peers {
                 () = sleep(until_wake), if wake.is_some() => continue,
             };
             let mut answer = Answer::Nothing;
-            match answered {
-                None => {}
-                Some((pointer, Given::Good(upstream))) => match fits(&upstream) {
-                    Fit::Good => {
-                        self.outcomes.served.inc();
-                        return Given::Good(upstream);
+            let named = match answered {
+                None => return Given::Nothing,
+                Some((pointer, way, Said::Good(upstream))) => {
+                    match fits(&upstream) {
+                        Fit::Good => {
+                            self.outcomes.served.inc();
+                            return Given::Good(upstream);
+                        }
+                        Fit::Useless => self.outcomes.missed.inc(),
+                        Fit::Wrong => {
+                            self.outcomes.failed.inc();
+                            self.learn(&pointer, Dealing::Wrong);
+                            let peer = key(&pointer.holder);
+                            tracing::info!(?peer, %target, "a peer answered what no cache may give");
+                        }
                     }
-                    Fit::Useless => {
-                        self.outcomes.missed.inc();
-                        tried.add(&[pointer], None);
-                    }
-                    Fit::Wrong => {
-                        self.outcomes.failed.inc();
-                        self.learn(&pointer, Dealing::Wrong);
-                        tried.add(&[pointer], None);
-                        let peer = key(&pointer.holder);
-                        tracing::info!(?peer, %target, "a peer answered what no cache may give");
-                    }
-                },
-                Some((pointer, Given::Nothing)) => tried.add(&[pointer], None),
-                Some((_, Given::Later)) => answer = Answer::Later,
-            }
+                    tried.add(&[pointer], None);
+                    misled |= way == Way::Sent;
+                    Vec::new()
+                }
+                Some((pointer, way, Said::Nothing(named))) => {
+                    tried.add(&[pointer], None);
+                    misled |= way == Way::Sent;
+                    named
+                }
+                Some((_, _, Said::Later(named))) => {
+                    answer = Answer::Later;
+                    named
+                }
+            };
             asking.handle_answer(self.index.now(), answer);
+            // Down the tree of those that it is passed on to, or up to where it comes from.
+            self.standings.go_on(&mut asking, &named, may);
         }
     }
 
@@ -166,15 +199,14 @@ impl Peers {
         pointer: Pointer,
         patience: Duration,
         search: Search<'_>,
-    ) -> Given {
+    ) -> Said {
         let is_head = request.method() == Method::HEAD;
         let peer = key(&pointer.holder);
         let begin = Instant::now();
         let sent = clock::now();
         let (pool, standings) = (self.pool.clone(), self.standings.clone());
-        let answer = tokio::spawn(async move {
-            let answer = timeout(patience, pool.request(peer, request)).await;
-            match answer {
+        let answer = async move {
+            match timeout(patience, pool.request(peer, request)).await {
                 Ok(Ok(response)) => return Some(response),
                 Ok(Err(unreachable)) => {
                     standings.blame(&pointer, patience, true);
@@ -183,11 +215,16 @@ impl Peers {
                 Err(_) => standings.blame(&pointer, patience, false),
             }
             None
-        });
-        // Who is outrun by another is judged all the same: else silence would cost a liar nothing.
-        let Some(response) = answer.await.ok().flatten() else {
+        };
+        let answer = match pointer.state {
+            // Who is outrun by another is judged all the same: else silence would cost a liar nothing.
+            State::Whole => tokio::spawn(answer).await.ok().flatten(),
+            // It has a place for this node that others may want.
+            State::Receiving => answer.await,
+        };
+        let Some(response) = answer else {
             self.outcomes.failed.inc();
-            return Given::Nothing;
+            return Said::Nothing(Vec::new());
         };
         let left = patience.saturating_sub(begin.elapsed());
         let times = Times { request: sent, response: clock::now() };
@@ -196,10 +233,12 @@ impl Peers {
         // Without Cache-Status it is the peer's own word, a miss or an error, and not the object.
         if head.status.is_server_error() || !head.headers.contains_key(CACHE_STATUS) {
             self.outcomes.missed.inc();
-            let later = head.status == StatusCode::SERVICE_UNAVAILABLE
-                && head.headers.contains_key(RETRY_AFTER);
-            return if later { Given::Later } else { Given::Nothing };
+            let (again, named) = referred(&head);
+            return if again { Said::Later(named) } else { Said::Nothing(named) };
         }
+        let depth = take_depth(&mut head.headers);
+        let source = Source::Peer(search.level);
+        let body = Counted::new(body, self.received.from(source));
         let read = match is_head {
             true => Ok(UpstreamBody::Plain(body)),
             false => self.read(&mut head, body, peer, search.rest, left).await,
@@ -215,54 +254,68 @@ impl Peers {
                     _ => self.standings.blame(&pointer, patience, true),
                 }
                 tracing::info!(?peer, "{failure}");
-                return Given::Nothing;
+                return Said::Nothing(Vec::new());
             }
         };
         if pointer.state == State::Whole {
             self.learn(&pointer, Dealing::Answered(begin.elapsed()));
         }
-        let source = Source::Peer(search.level);
-        Given::Good(Box::new(Upstream { head, body, times, source, peer: Some(pointer) }))
+        let peer = Some(Sender { pointer, depth });
+        Said::Good(Box::new(Upstream { head, body, times, source, peer }))
     }
 
-    /// The body of a peer's answer, read up to the receipt. Of a part, and where there is none, nothing is
-    /// proved, unless it is the rest of what has been proved so far.
+    /// The body of a peer's answer, read up to the receipt: of the whole, of the `rest` of what has been proved
+    /// so far, or of a part alone, as Content-Range has it.
     async fn read(
         &self,
         head: &mut response::Parts,
-        body: Incoming,
+        body: Counted,
         peer: PeerKey,
         rest: Option<&Proving>,
         patience: Duration,
     ) -> Result<UpstreamBody, Failure> {
         let proof = head.headers.remove(PROOF);
-        let partial = is_part(head.status);
-        if partial && rest.is_none() {
-            return Ok(UpstreamBody::Plain(body));
-        }
         if proof.is_none_or(|form| form != FORM) {
             self.standings.learn(peer, Dealing::Wrong);
             let detail = "the peer answered without a proof";
             return Err(Failure::new(Reason::HttpProtocolError, detail));
         }
+        let partial = head.status == StatusCode::PARTIAL_CONTENT;
+        let span = match (partial, rest) {
+            (true, None) => part::proved_alone(&head.headers).ok_or_else(|| {
+                self.standings.learn(peer, Dealing::Wrong);
+                Failure::new(
+                    Reason::HttpProtocolError,
+                    "the peer sent a part that none has asked for",
+                )
+            })?,
+            _ => Span::Rest(0),
+        };
         let resumed = rest.filter(|_| partial).and_then(Proving::resumed);
         let proving =
-            resumed.unwrap_or_else(|| Proving::receiving(&self.index, Decoder::new(Span::Rest(0))));
+            resumed.unwrap_or_else(|| Proving::receiving(&self.index, Decoder::new(span)));
         let mut body = ProvedBody::new(body, proving, peer, self.standings.clone());
         let receipt = body.receipt(patience).await?;
         set_age(&mut head.headers, &receipt.subject, clock::now());
         Ok(UpstreamBody::Proved(Box::new(body)))
     }
 
+    /// What this key has signed is not true, whoever has passed it on. What is one's own word is true.
+    pub(crate) fn distrust(&self, signer: Identity) {
+        if signer != self.index.local().identity {
+            self.standings.learn_lie(signer);
+        }
+    }
+
+    /// What this key has signed is not used now.
+    pub(crate) fn distrusts(&self, signer: Identity) -> bool {
+        self.standings.distrusts(signer)
+    }
+
     /// What came of a transfer.
     pub(crate) fn learn(&self, peer: &Pointer, dealing: Dealing) {
         self.standings.learn(key(&peer.holder), dealing);
     }
-}
-
-/// An answer about a part: it carries no proof.
-pub(crate) fn is_part(status: StatusCode) -> bool {
-    matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE)
 }
 
 /// No response is younger than its signer says, give or take what clocks differ by: whoever passes it on can
@@ -283,6 +336,8 @@ fn request(
     target: &Target,
     headers: &HeaderMap,
     rest: bool,
+    port: u16,
+    way: Way,
 ) -> Option<Request<NoBody>> {
     let uri = Uri::builder()
         .scheme("https")
@@ -301,6 +356,7 @@ fn request(
     if rest {
         fields.insert(PROOF, HeaderValue::from_static(FORM));
     }
+    Asker::write(fields, port, way);
     trailers::ask_for(&mut request);
     Some(request)
 }

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coralline_overlay::{Except, Pointer, State};
+use coralline_overlay::{Except, Identity, State};
 use coralline_sources::Dealing;
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::Proxy;
 use crate::announce::Announcement;
 use crate::conditional::strong_validator;
+use crate::digests::Digests;
 use crate::fetch::{Job, PeerSearch};
 use crate::flight::{Abandoned, Arriving, Flight, Stage};
 use crate::flights::Landing;
@@ -25,15 +26,16 @@ use crate::limits::{
 };
 use crate::peer::Fit;
 use crate::policy::NoStore;
+use crate::proving::Proving;
 use crate::reason::{Failure, Reason};
 use crate::tier::Stream;
 use crate::trailers;
-use crate::upstream::{Upstream, UpstreamBody};
+use crate::upstream::{Sender, Upstream, UpstreamBody};
 
 /// A body on its way, and the peer that sends it, if one does.
 pub(crate) struct Coming {
     pub(crate) body: UpstreamBody,
-    pub(crate) peer: Option<Pointer>,
+    pub(crate) peer: Option<Sender>,
 }
 
 /// What is left of a body, and where it has to end.
@@ -60,7 +62,7 @@ impl Proxy {
         let mut rest = Rest { coming, skip: 0, total: arriving.head.length };
         let (mut resumes, mut resumed_at, mut open) = (0, 0, true);
         let (mut rate, mut pace) = (Rate::new(), Pace::new());
-        let largest = self.largest();
+        let (largest, mut digests) = (self.largest(), Digests::of(&arriving.head.headers));
         loop {
             let failure = match self.next_frame(&mut rest.coming, &mut pace, flight).await {
                 Some(Ok(frame)) => {
@@ -75,6 +77,7 @@ impl Proxy {
                     let passed = bytes.len().min(usize::try_from(rest.skip).unwrap_or(usize::MAX));
                     rest.skip -= passed as u64;
                     let bytes = bytes.split_off(passed);
+                    digests.update(&bytes);
                     rate.check(flight.received(), || flight.is_unread())?;
                     if let Some(proving) = flight.proving() {
                         match flight.received() > MAX_PROVED {
@@ -105,11 +108,11 @@ impl Proxy {
                 None => {
                     complete(flight, &rest)?;
                     self.judge(&rest.coming, pace.dealing());
-                    return Ok(());
+                    return self.hold_to(digests, flight);
                 }
                 // Every octet has been proved; that there are no more was said at the beginning.
                 Some(Err(_)) if flight.proving().is_some() && is_all(flight, arriving) => {
-                    return Ok(());
+                    return self.hold_to(digests, flight);
                 }
                 Some(Err(failure)) => failure,
             };
@@ -137,6 +140,18 @@ impl Proxy {
         }
     }
 
+    /// It is what its fields say that it is. Else it is the origin that is wrong, unless another node has signed
+    /// all of it, who was to see that as well.
+    fn hold_to(&self, digests: Digests, flight: &Flight) -> Result<(), Failure> {
+        digests.finish().inspect_err(|_| {
+            self.metrics.digest_mismatches.inc();
+            let receipt = flight.proving().and_then(Proving::receipt);
+            if let Some(receipt) = receipt.filter(|receipt| receipt.head.whole) {
+                self.peers.distrust(Identity(receipt.subject.signer));
+            }
+        })
+    }
+
     /// The next octets. A peer falls silent sooner than an origin may: others have the same. What came before
     /// is signed while they are waited for, so that peers have it soon.
     async fn next_frame(
@@ -145,12 +160,12 @@ impl Proxy {
         pace: &mut Pace,
         flight: &Flight,
     ) -> Option<Result<Frame<Bytes>, Failure>> {
-        let is_holder = coming.peer.is_some_and(|peer| peer.state == State::Whole);
+        let is_holder = coming.peer.is_some_and(|peer| peer.pointer.state == State::Whole);
         if is_holder && pace.is_slow() {
             let detail = "the peer sends less than it should";
             return Some(Err(Failure::new(Reason::HttpResponseIncomplete, detail)));
         }
-        let patience = match coming.peer.map(|peer| peer.state) {
+        let patience = match coming.peer.map(|peer| peer.pointer.state) {
             None => self.stall_timeout,
             Some(State::Whole) => PEER_STALL,
             Some(State::Receiving) => RECEIVING_STALL,
@@ -182,10 +197,10 @@ impl Proxy {
     /// What is thought of whoever sent it, if it was a peer. One that was receiving itself is as fast as
     /// others let it be.
     fn judge(&self, coming: &Coming, dealing: Dealing) {
-        if let Some(peer) = &coming.peer
-            && (peer.state == State::Whole || dealing == Dealing::Failed)
+        if let Some(Sender { pointer, .. }) = &coming.peer
+            && (pointer.state == State::Whole || dealing == Dealing::Failed)
         {
-            self.peers.learn(peer, dealing);
+            self.peers.learn(pointer, dealing);
         }
     }
 
@@ -196,7 +211,7 @@ impl Proxy {
         flight: &Flight,
         job: &Job,
         arriving: &Arriving,
-        broken: Option<Pointer>,
+        broken: Option<Sender>,
         told: Option<&Announcement>,
     ) -> Option<Rest> {
         let at = flight.received();
@@ -209,18 +224,25 @@ impl Proxy {
             flight.set_stage(Stage::Locating);
             told.lost();
             let mut tried = Except::default();
-            tried.add(&[broken], None);
+            tried.add(&[broken.pointer], None);
             let located = told.locate_except(tried.clone()).await;
-            let (headers, told) = (&headers, Some(told));
             let rest_of = flight.proving();
-            let (tried, patience) = (&mut tried, RESUME_BUDGET);
-            let search = PeerSearch { flight, job, headers, told, rest: rest_of, tried, patience };
+            let search = PeerSearch {
+                flight,
+                job,
+                headers: &headers,
+                told: Some(told),
+                rest: rest_of,
+                tried: &mut tried,
+                patience: RESUME_BUDGET,
+                insists: true,
+            };
             // Who has another version is as true.
             let fits = |upstream: &Upstream| {
                 let proving = upstream.body.proving();
                 let same =
                     rest_of.is_none_or(|rest| proving.is_some_and(|more| more.is_same(rest)));
-                match same && goes_on(arriving, at, upstream).is_some() {
+                match same && self.trusts(upstream) && goes_on(arriving, at, upstream).is_some() {
                     true => Fit::Good,
                     false => Fit::Useless,
                 }

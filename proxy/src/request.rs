@@ -10,6 +10,7 @@
 //!
 //! What no cache answers, or may not keep, goes to the origin for one client alone: `pass.rs`, `tunnel.rs`.
 
+use coralline_sources::PeerKey;
 use std::sync::Arc;
 
 use http::header::{HOST, RANGE};
@@ -27,13 +28,13 @@ use crate::clock;
 use crate::conditional::first_of;
 use crate::fetch::Job;
 use crate::fields::Mode;
-use crate::flight::{Begin, Flight, ForPeer};
+use crate::flight::{Arriving, Begin, FedPlace, Flight, ForPeer};
 use crate::flights::Boarding;
 use crate::interim::{Early, Line};
 use crate::limits::{INSIST_PATIENCE, MAX_AGAIN};
 use crate::message::{Source, Stored};
 use crate::page;
-use crate::peer::{Proved, is_part, prove};
+use crate::peer::{Proved, prove, refer, span_for_peer, write_depth};
 use crate::policy::{NoStore, Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
@@ -59,7 +60,7 @@ impl Proxy {
         let (mut parts, body) = request.into_parts();
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let host = parts.headers.get(HOST).cloned();
-        let human = entrance != Entrance::Peer;
+        let human = !matches!(entrance, Entrance::Peer(..));
         let line = Some(line).filter(|_| human && parts.version == Version::HTTP_11);
         let upgrade = parts.extensions.remove::<OnUpgrade>().zip(wanted_protocol(&parts));
         let answer = match self.admit(parts, entrance) {
@@ -73,7 +74,7 @@ impl Proxy {
                 .await
                 .map_err(|error| refused(&error))
                 .map(|()| (Source::None, own_page(StatusCode::OK, "purged\n".into()))),
-            Ok(Admitted::Site(asked)) if !human => self.serve_peer(&asked).await,
+            Ok(Admitted::Site(mut asked)) if !human => self.serve_peer(&mut asked).await,
             Ok(Admitted::Site(mut asked)) => match (upgrade, asked.target.site.clone()) {
                 (Some((upgrade, protocol)), Some(site)) if asked.is_read() => {
                     self.tunnel(&asked, &site, upgrade, protocol).await
@@ -104,11 +105,9 @@ impl Proxy {
             counters.first_byte.observe(elapsed(since));
             self.metrics.count_status(response.status());
             let bytes = counters.bytes.clone();
-            response = response.map(|body| body.watched(Some(bytes), activity));
-        } else {
-            response = response.map(|body| body.watched(None, activity));
+            response = response.map(|body| body.counted(bytes));
         }
-        response
+        response.map(|body| body.watched(activity))
     }
 
     /// Steps 2 and on for a client, from the beginning again if what was held has changed meanwhile.
@@ -177,6 +176,7 @@ impl Proxy {
         {
             let status = joined(forward, arriving.source);
             let response = self.respond_arriving(asked, &arriving, &flight, status);
+            self.metrics.source(arriving.source).collapsed.inc();
             return Ok((arriving.source, response.expect("a HEAD response has no body to miss")));
         }
         // One may have landed between the two looks.
@@ -268,13 +268,15 @@ impl Proxy {
         };
         match flight.begun().await {
             Begin::Stream(arriving) if !collapsed || arriving.is_for(asked, waited) => {
-                if collapsed {
-                    self.metrics.collapsed.inc();
-                }
                 let source = arriving.source;
                 let status = CacheStatus { source, ..status };
                 match self.respond_arriving(asked, &arriving, &flight, status) {
-                    Some(response) => Ok((source, response)),
+                    Some(response) => {
+                        if collapsed {
+                            self.metrics.source(source).collapsed.inc();
+                        }
+                        Ok((source, response))
+                    }
                     None => self.pass(asked, forward).await,
                 }
             }
@@ -285,7 +287,14 @@ impl Proxy {
                 let stored_now = source != Source::Local;
                 let status = CacheStatus { answered, stored: stored_now, source, ..status };
                 let mut response = self.respond_stored(asked, &stored, status).await?;
-                if !collapsed {
+                if answered == Some(StatusCode::NOT_MODIFIED) {
+                    // The origin was asked, and the octets are ours.
+                    let local = self.metrics.source(Source::Local).bytes.clone();
+                    response = response.map(|body| body.counted(local));
+                }
+                if collapsed {
+                    self.metrics.source(source).collapsed.inc();
+                } else {
                     response.headers_mut().extend(flight.take_withheld());
                 }
                 Ok((source, response))
@@ -327,52 +336,95 @@ impl Proxy {
     }
 
     /// Step 2 for a peer, which is served from what is held or arriving, and from nothing else.
-    async fn serve_peer(self: &Arc<Self>, asked: &Asked) -> Result<Answer, Failure> {
+    async fn serve_peer(self: &Arc<Self>, asked: &mut Asked) -> Result<Answer, Failure> {
         let (key, found) = self.held(asked).await;
-        let fresh = |stored: &Arc<Stored>| {
+        let fresh = |asked: &Asked, stored: &Stored| {
             stored.freshness.remaining(clock::now()).is_some() && !lacks(asked, stored)
         };
-        if let Some(stored) = found.filter(fresh) {
+        let answers = &self.metrics.answers;
+        if let Some(stored) = found.filter(|stored| fresh(asked, stored)) {
+            answers.stored.inc();
             return self.prove_stored(asked, &stored).await;
         }
-        let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
+        let Some(flight) = self.flights.find(&key) else {
+            answers.missed.inc();
+            return Ok((Source::None, refer(&[], false)));
+        };
         let at = asked.selecting.get(RANGE).and_then(first_of);
-        match flight.begun_for_peer(at).await {
-            ForPeer::Begun(Begin::Stream(arriving)) if arriving.is_for(asked, false) => {
-                let source = arriving.source;
-                let status = joined(Forward::UriMiss, source);
-                let response = self.respond_arriving(asked, &arriving, &flight, status);
-                let response = response.ok_or_else(miss)?;
-                if needs_no_proof(asked, &response) {
-                    return Ok((source, response));
-                }
-                let proving = flight.proving().cloned().ok_or_else(miss)?;
-                let proved = Proved::Arriving(flight.clone(), proving);
-                let proved = prove(response, at.unwrap_or_default(), proved);
-                Ok((source, proved.ok_or_else(miss)?))
+        let asker = asked.asker.as_ref().ok_or_else(miss)?;
+        let refer = |to: &[PeerKey], again: bool| {
+            let is_nothing = to.is_empty() && !again;
+            if is_nothing { &answers.missed } else { &answers.referred }.inc();
+            Ok((Source::None, refer(to, again)))
+        };
+        match flight.begun_for_peer(asker, at).await {
+            ForPeer::Begun(Begin::Stream(arriving)) => {
+                answers.arriving.inc();
+                self.prove_arriving(asked, &arriving, flight, None)
             }
-            ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(&stored) => {
+            ForPeer::Fed(Begin::Stream(arriving), place, depth) => {
+                answers.arriving.inc();
+                let (source, mut response) =
+                    self.prove_arriving(asked, &arriving, flight, Some(place))?;
+                write_depth(response.headers_mut(), depth);
+                Ok((source, response))
+            }
+            ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(asked, &stored) => {
+                answers.stored.inc();
                 self.prove_stored(asked, &stored).await
             }
-            ForPeer::Later => Err(miss().with_status(StatusCode::SERVICE_UNAVAILABLE)),
-            _ => Err(miss()),
+            ForPeer::Full(fed) => refer(&fed, true),
+            ForPeer::Behind(source) => refer(source.as_slice(), false),
+            ForPeer::Later => refer(&[], true),
+            _ => refer(&[], false),
         }
     }
 
-    /// What is held, for a peer: a part as it is, the whole with its proof.
-    async fn prove_stored(
-        self: &Arc<Self>,
-        asked: &Asked,
-        stored: &Arc<Stored>,
+    /// What is arriving, for a peer, with its proof.
+    fn prove_arriving(
+        &self,
+        asked: &mut Asked,
+        arriving: &Arc<Arriving>,
+        flight: Arc<Flight>,
+        place: Option<FedPlace>,
     ) -> Result<Answer, Failure> {
-        let (source, response) = self.hit(asked, stored).await?;
-        if needs_no_proof(asked, &response) {
+        if !arriving.is_for(asked, false) {
+            return Err(miss());
+        }
+        let source = arriving.source;
+        let status = joined(Forward::UriMiss, source);
+        let span = span_for_peer(asked, &arriving.head).ok_or_else(miss)?;
+        let response = self.respond_arriving(asked, arriving, &flight, status);
+        let response = self.counted_for_peer(response.ok_or_else(miss)?);
+        if asked.is_head() {
             return Ok((source, response));
         }
+        let proving = flight.proving().cloned().ok_or_else(miss)?;
+        let proved = Proved::Arriving(flight, proving, place);
+        let proved = prove(response, span, proved);
+        Ok((source, proved.ok_or_else(miss)?))
+    }
+
+    /// What is held of the whole, for a peer, with its proof; to HEAD without, as there is nothing to prove.
+    async fn prove_stored(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        stored: &Arc<Stored>,
+    ) -> Result<Answer, Failure> {
+        let span = span_for_peer(asked, &stored.head).ok_or_else(miss)?;
+        if asked.is_head() {
+            return self.hit(asked, stored).await;
+        }
         let proof = stored.proof().ok_or_else(miss)?;
-        let from = asked.selecting.get(RANGE).and_then(first_of).unwrap_or_default();
-        let proved = prove(response, from, Proved::Whole(proof)).ok_or_else(miss)?;
+        let (source, response) = self.hit(asked, stored).await?;
+        let response = self.counted_for_peer(response);
+        let proved = prove(response, span, Proved::Whole(proof)).ok_or_else(miss)?;
         Ok((source, proved))
+    }
+
+    /// Its octets are counted as they go to a peer, the proof that is put around them apart.
+    fn counted_for_peer(&self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        response.map(|body| body.counted(self.metrics.peer_bytes.clone()))
     }
 
     /// From what is held. What lacks of it comes from the origin, if that is to be asked.
@@ -395,11 +447,6 @@ impl Proxy {
 /// requests each have what they ask for (RFC 9111, section 5.2.2.4).
 fn shares_waiting(asked: &Asked) -> bool {
     asked.mode == Mode::Suffixed
-}
-
-/// What a peer may have without a proof: fields alone, and parts of what is fetched in parts.
-fn needs_no_proof(asked: &Asked, response: &Response<ResponseBody>) -> bool {
-    asked.is_head() || (is_part(response.status()) && !asked.proof)
 }
 
 /// As a peer is told.

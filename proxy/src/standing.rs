@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coralline_overlay::{Handle, Level, Pointer};
+use coralline_overlay::{Handle, Identity, Level, Pointer};
 use coralline_sources::{Asking, Dealing, PeerKey, Standings};
 
 /// Cheap to clone.
@@ -28,6 +28,16 @@ impl Known {
         self.standings().learn(self.index.now(), peer, dealing);
     }
 
+    /// Something that this key has signed is not true.
+    pub(crate) fn learn_lie(&self, signer: Identity) {
+        self.standings().learn_lie(self.index.now(), signer);
+    }
+
+    /// What this key has signed is not believed now.
+    pub(crate) fn distrusts(&self, signer: Identity) -> bool {
+        self.standings().distrusts(self.index.now(), signer)
+    }
+
     /// It has not answered within this time, or has broken off.
     pub(crate) fn blame(&self, pointer: &Pointer, patience: Duration, broken: bool) {
         self.standings().blame(self.index.now(), pointer, patience, broken);
@@ -43,5 +53,15 @@ impl Known {
     ) -> (Asking, Vec<Pointer>) {
         let now = self.index.now();
         Asking::new(now, now + left, (holders, level), &self.standings(), may)
+    }
+
+    /// One of those asked has named these.
+    pub(crate) fn go_on(
+        &self,
+        asking: &mut Asking,
+        named: &[PeerKey],
+        may: impl Fn(SocketAddr) -> bool,
+    ) {
+        asking.handle_named(self.index.now(), named, &self.standings(), may);
     }
 }

@@ -6,15 +6,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coralline_overlay::Pointer;
+use coralline_receipt::Subject;
 use http::response;
 use http_body::{Body, Frame};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus::IntCounter;
+use tokio::time::timeout;
 
-use crate::body::{next_frame, next_piece};
-use crate::limits::{IDLE_TIMEOUT, MAX_FIELDS, MAX_IDLE_PER_HOST, MAX_RESPONSE_HEAD};
+use crate::body::next_frame;
+use crate::limits::{
+    DISCARD_PATIENCE, IDLE_TIMEOUT, MAX_DISCARDED, MAX_FIELDS, MAX_IDLE_PER_HOST, MAX_RESPONSE_HEAD,
+};
 use crate::message::Source;
 use crate::peer::ProvedBody;
 use crate::policy::Times;
@@ -28,12 +33,50 @@ pub(crate) struct Upstream {
     pub(crate) times: Times,
     pub(crate) source: Source,
     /// The peer that sends it, if one does.
-    pub(crate) peer: Option<Pointer>,
+    pub(crate) peer: Option<Sender>,
+}
+
+/// A peer that sends something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) pointer: Pointer,
+    /// Nodes between this one and the origin, if the peer is receiving it itself; else none.
+    pub(crate) depth: u8,
+}
+
+/// What is received, and the octets of content so far by whoever sends it.
+pub(crate) struct Counted {
+    incoming: Incoming,
+    octets: IntCounter,
+}
+
+impl Counted {
+    pub(crate) fn new(incoming: Incoming, octets: IntCounter) -> Self {
+        Self { incoming, octets }
+    }
+
+    /// As it comes, with what is not content: that has to be counted apart.
+    pub(crate) fn uncounted(&mut self) -> &mut Incoming {
+        &mut self.incoming
+    }
+
+    /// So much of what came is content.
+    pub(crate) fn count(&self, octets: usize) {
+        self.octets.inc_by(octets as u64);
+    }
+
+    async fn next_frame(&mut self, stall: Duration) -> Option<Result<Frame<Bytes>, Failure>> {
+        let frame = next_frame(&mut self.incoming, stall).await;
+        if let Some(octets) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            self.count(octets.len());
+        }
+        frame
+    }
 }
 
 /// A body as it comes: an origin's, or a peer's with its proof.
 pub(crate) enum UpstreamBody {
-    Plain(Incoming),
+    Plain(Counted),
     Proved(Box<ProvedBody>),
 }
 
@@ -41,7 +84,10 @@ impl UpstreamBody {
     /// The next octets; nothing at the end. Silence longer than `stall` is a failure.
     pub(crate) async fn next(&mut self, stall: Duration) -> Option<Result<Bytes, Failure>> {
         match self {
-            Self::Plain(body) => next_piece(body, stall).await,
+            Self::Plain(body) => match body.next_frame(stall).await? {
+                Ok(frame) => frame.into_data().ok().map(Ok),
+                Err(failure) => Some(Err(failure)),
+            },
             Self::Proved(body) => body.next(stall).await,
         }
     }
@@ -52,16 +98,24 @@ impl UpstreamBody {
         stall: Duration,
     ) -> Option<Result<Frame<Bytes>, Failure>> {
         match self {
-            Self::Plain(body) => next_frame(body, stall).await,
+            Self::Plain(body) => body.next_frame(stall).await,
             Self::Proved(body) => body.next(stall).await.map(|octets| octets.map(Frame::data)),
         }
     }
 
-    /// Octets of the content, where that is known.
+    /// Octets of the content, where that is known; of a peer's part, those of the whole.
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
-            Self::Plain(body) => body.size_hint().exact(),
+            Self::Plain(body) => body.incoming.size_hint().exact(),
             Self::Proved(body) => body.length(),
+        }
+    }
+
+    /// What a peer's is about, as it was signed.
+    pub(crate) fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Proved(body) => body.subject(),
         }
     }
 
@@ -71,6 +125,22 @@ impl UpstreamBody {
             Self::Plain(_) => None,
             Self::Proved(body) => Some(body.proving()),
         }
+    }
+
+    /// Nobody wants it. Where there is little left of what an origin sends, that is read all the same: the
+    /// connection can be used again, and what the origin has sent is counted.
+    pub(crate) fn discard(mut self) {
+        let short = self.length().is_none_or(|length| length <= MAX_DISCARDED);
+        if !short || matches!(self, Self::Proved(_)) {
+            return;
+        }
+        tokio::spawn(timeout(DISCARD_PATIENCE, async move {
+            let mut left = MAX_DISCARDED;
+            while let Some(Ok(octets)) = self.next(DISCARD_PATIENCE).await {
+                let Some(rest) = left.checked_sub(octets.len() as u64) else { break };
+                left = rest;
+            }
+        }));
     }
 }
 

@@ -1,22 +1,25 @@
 //! One round of asking: those that have all of it first, then those that are soonest expected to answer, and
 //! another as well where one has nothing or takes longer than usual.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use coralline_overlay::{Instant, Level, Pointer, State};
+use coralline_overlay::{Contact, Instant, Level, Pointer, Services, State};
 
 use crate::limits::{
-    HEDGE_AFTER, LEAST_PATIENCE, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_HEAD_TIMEOUT, USUAL_FAR,
-    USUAL_NEAR,
+    HEDGE_AFTER, LEAST_PATIENCE, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, MAX_SENT, PEER_HEAD_TIMEOUT,
+    USUAL_FAR, USUAL_NEAR,
 };
-use crate::standing::{Standings, key};
+use crate::standing::{PeerKey, Standings, key};
 
 /// Asks some of those whom the index has named. Poll it, tell it of each answer, and poll again.
 #[derive(Debug, Clone)]
 pub struct Asking {
-    order: VecDeque<Pointer>,
+    /// And whether another has named it, and not the index.
+    order: VecDeque<(Pointer, bool)>,
+    seen: BTreeSet<PeerKey>,
+    sent: usize,
     under_way: usize,
     /// When one more is asked, whatever comes of those under way.
     next_at: Instant,
@@ -28,8 +31,15 @@ pub struct Asking {
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// This one is to be asked, and may take so long to begin.
-    Ask(Pointer, Duration),
+    /// One is to be asked.
+    Ask {
+        /// Which.
+        pointer: Pointer,
+        /// Another of those that were asked has named it.
+        sent: bool,
+        /// How long it may take to begin.
+        patience: Duration,
+    },
     /// Answers are to be waited for; at this time it is to be polled again.
     Wait(Option<Instant>),
     /// Nobody has given anything.
@@ -70,8 +80,9 @@ impl Asking {
             (pointer.state != State::Whole, cost)
         });
         order.truncate(MAX_PEER_TRIES);
-        let order = order.into();
-        (Self { order, under_way: 0, next_at: now, deadline, later: false }, useless)
+        let seen = BTreeSet::new();
+        let order = order.into_iter().map(|pointer| (pointer, false)).collect();
+        (Self { order, seen, sent: 0, under_way: 0, next_at: now, deadline, later: false }, useless)
     }
 
     /// What is to be done now.
@@ -80,10 +91,12 @@ impl Asking {
         let left = self.deadline.since(now) >= LEAST_PATIENCE;
         let more = left && !self.order.is_empty() && self.under_way < MAX_PEERS_AT_ONCE;
         if more && now >= self.next_at {
-            let pointer = self.order.pop_front().expect("there are more");
+            let (pointer, sent) = self.order.pop_front().expect("there are more");
             self.under_way += 1;
             self.next_at = now + HEDGE_AFTER;
-            return Next::Ask(pointer, self.patience(now, pointer.state));
+            self.seen.insert(key(&pointer.holder));
+            let patience = self.patience(now, pointer.state);
+            return Next::Ask { pointer, sent, patience };
         }
         match self.under_way {
             0 => Next::End { later: self.later },
@@ -98,6 +111,24 @@ impl Asking {
         self.next_at = now;
     }
 
+    /// One of them has named others, which are asked after those that the index has named; [`MAX_SENT`] of them
+    /// at the most, and none that was asked before. Who comes because another sent it may be given more.
+    pub fn handle_named(
+        &mut self,
+        now: Instant,
+        named: &[PeerKey],
+        standings: &Standings,
+        may: impl Fn(SocketAddr) -> bool,
+    ) {
+        for peer in named {
+            let good = self.sent < MAX_SENT && may(peer.0) && !standings.shuns(now, *peer);
+            if good && self.seen.insert(*peer) {
+                self.sent += 1;
+                self.order.push_back((receiving(*peer), true));
+            }
+        }
+    }
+
     /// Who is receiving may be waiting for the origin's first octet itself.
     fn patience(&self, now: Instant, state: State) -> Duration {
         let left = self.deadline.since(now);
@@ -108,9 +139,17 @@ impl Asking {
     }
 }
 
+/// One of whom another has said that it is getting it.
+#[must_use]
+pub fn receiving((addr, identity): PeerKey) -> Pointer {
+    let (peer_port, services) = (addr.port(), Services::default());
+    let holder = Contact { identity, addr, slot: 0, peer_port, services };
+    Pointer { holder, state: State::Receiving, length: None, root: None }
+}
+
 #[cfg(test)]
 mod tests {
-    use coralline_overlay::{Contact, Identity, Services};
+    use coralline_overlay::Identity;
 
     use super::*;
     use crate::standing::Dealing;
@@ -132,7 +171,7 @@ mod tests {
 
     fn asked(next: Next) -> u8 {
         match next {
-            Next::Ask(pointer, _) => pointer.holder.identity.0[0],
+            Next::Ask { pointer, .. } => pointer.holder.identity.0[0],
             other => panic!("{other:?}"),
         }
     }
@@ -192,6 +231,27 @@ mod tests {
     }
 
     #[test]
+    fn those_that_were_named_come_last_once_and_not_for_ever() {
+        let mut standings = Standings::default();
+        let liar = key(&holder(9, State::Receiving).holder);
+        standings.learn(at(0), liar, Dealing::Wrong);
+        let (mut asking, _) = begin(&[1, 2].map(|n| holder(n, State::Whole)), &standings);
+        asked(asking.poll(at(0)));
+        asking.handle_answer(at(0), Answer::Nothing);
+        let named: Vec<_> = (1..100).map(|n| key(&holder(n, State::Whole).holder)).collect();
+        for _ in 0..2 {
+            asking.handle_named(at(0), &named, &standings, |_| true);
+        }
+        let mut order = Vec::new();
+        while let Next::Ask { pointer, sent, .. } = asking.poll(at(0)) {
+            order.push((pointer.holder.identity.0[0], sent));
+            asking.handle_answer(at(0), Answer::Nothing);
+        }
+        assert_eq!(order[..4], [(2, false), (2, true), (3, true), (4, true)]);
+        assert!(!order.contains(&(9, true)) && order.len() == 1 + MAX_SENT, "{order:?}");
+    }
+
+    #[test]
     fn nobody_is_asked_when_it_is_too_late_to_answer() {
         let (mut asking, _) =
             begin(&[1, 2].map(|n| holder(n, State::Whole)), &Standings::default());
@@ -206,7 +266,7 @@ mod tests {
         for (state, expect) in [(State::Whole, PEER_HEAD_TIMEOUT.as_secs()), (State::Receiving, 10)]
         {
             let (mut asking, _) = begin(&[holder(1, state)], &standings);
-            let Next::Ask(_, patience) = asking.poll(at(0)) else { panic!("it is asked") };
+            let Next::Ask { patience, .. } = asking.poll(at(0)) else { panic!("it is asked") };
             assert_eq!(patience.as_secs(), expect);
         }
     }

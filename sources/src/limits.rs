@@ -31,3 +31,5 @@ pub const SILENCE: Duration = Duration::from_secs(1);
 pub const SLOW_ORIGIN: Duration = Duration::from_secs(20);
 /// Nobody is asked who would have less time than this: few who are far could answer.
 pub const LEAST_PATIENCE: Duration = HEDGE_AFTER;
+/// Peers that are asked because others named them, for one answer of the index: two a step, down a tree of eight.
+pub const MAX_SENT: usize = 16;

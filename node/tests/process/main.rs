@@ -22,4 +22,5 @@ mod ranges;
 mod refuse;
 mod scripted;
 mod site;
+mod sources;
 mod trouble;

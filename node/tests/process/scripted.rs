@@ -2,7 +2,8 @@
 //! checked, whichever version it is of and from wherever it comes.
 //!
 //! A path is `/LENGTH/KIND/NAME`. `keep` is fresh for an hour, `check` is validated each time, `chunked` is
-//! as `keep` and does not tell its length. POST makes a new version.
+//! as `keep` and does not tell its length. Of `torn` only half comes unless a range is asked for, `none` is not
+//! found, and `mute` is hung up on. POST makes a new version.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -166,6 +167,15 @@ impl Origin {
         self.state.lock().unwrap().asked.values().map(|asked| asked.times).sum()
     }
 
+    /// Requests and octets for whatever path.
+    pub(crate) fn total(&self) -> Asked {
+        let state = self.state.lock().unwrap();
+        state.asked.values().fold(Asked::default(), |sum, asked| Asked {
+            times: sum.times + asked.times,
+            octets: sum.octets + asked.octets,
+        })
+    }
+
     pub(crate) fn asked(&self, path: &str) -> Asked {
         self.state.lock().unwrap().asked.get(path).copied().unwrap_or_default()
     }
@@ -210,6 +220,18 @@ fn answer(
         return stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok();
     }
     let kind = path.split('/').nth(2)?;
+    let sent =
+        |octets| state.lock().unwrap().asked.entry(path.to_owned()).or_default().octets += octets;
+    match kind {
+        "mute" => return None,
+        "none" => {
+            let (length, page) = if method == "HEAD" { (9, "") } else { (9, "not here\n") };
+            sent(page.len() as u64);
+            let head = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {length}\r\n\r\n");
+            return stream.write_all((head + page).as_bytes()).ok();
+        }
+        _ => {}
+    }
     let (script, tag) = (Script::of(path, version), format!("\"{version}\""));
     let lifetime = if kind.ends_with("check") { "no-cache" } else { "max-age=3600" };
     let common = format!("ETag: {tag}\r\nX-Version: {version}\r\nCache-Control: {lifetime}\r\n");
@@ -237,10 +259,11 @@ fn answer(
         return Some(());
     }
     let chunked = kind == "chunked" && range.is_none();
-    let range = range.unwrap_or(0..script.length);
-    state.lock().unwrap().asked.entry(path.to_owned()).or_default().octets +=
-        range.end - range.start;
-    script.write(stream, range, chunked)
+    let torn = kind == "torn" && range.is_none();
+    let whole = if torn { 0..script.length / 2 } else { 0..script.length };
+    let range = range.unwrap_or(whole);
+    sent(range.end - range.start);
+    script.write(stream, range, chunked).filter(|()| !torn)
 }
 
 /// The one range of a Range field.

@@ -3,34 +3,36 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use coralline_receipt::{Event, Receipt, Wrong};
+use coralline_receipt::{Event, Receipt, Subject, Wrong};
 use coralline_sources::{Dealing, PeerKey};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::body::next_piece;
 use crate::proving::Proving;
 use crate::reason::{Failure, Reason};
 use crate::standing::Known;
+use crate::upstream::Counted;
 
 /// A body with its proof, on its way here.
 pub(crate) struct ProvedBody {
-    incoming: Incoming,
+    incoming: Counted,
     proving: Proving,
-    /// Octets of the content, where that is known.
+    /// Octets of the content, where that is known: of the whole, also where only a part of it comes.
     length: Option<u64>,
+    /// What the receipt is about, once it is there.
+    subject: Option<Subject>,
     peer: PeerKey,
     standings: Known,
 }
 
 impl ProvedBody {
     pub(crate) fn new(
-        incoming: Incoming,
+        incoming: Counted,
         proving: Proving,
         peer: PeerKey,
         standings: Known,
     ) -> Self {
-        Self { incoming, proving, length: None, peer, standings }
+        Self { incoming, proving, length: None, subject: None, peer, standings }
     }
 
     pub(crate) fn proving(&self) -> &Proving {
@@ -47,6 +49,10 @@ impl ProvedBody {
         self.length
     }
 
+    pub(crate) fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
+    }
+
     /// The receipt, which comes first, and all of it within `patience`.
     pub(crate) async fn receipt(&mut self, patience: Duration) -> Result<Receipt, Failure> {
         let first = timeout(patience, self.event(patience)).await;
@@ -54,6 +60,7 @@ impl ProvedBody {
             Some(Event::Receipt(receipt)) => {
                 let head = receipt.head;
                 self.length = receipt.subject.length.or(head.whole.then_some(head.size));
+                self.subject = Some(receipt.subject.clone());
                 Ok(*receipt)
             }
             _ => Err(self.fail(Wrong::Malformed)),
@@ -72,7 +79,10 @@ impl ProvedBody {
     async fn content(&mut self, stall: Duration) -> Result<Option<Bytes>, Failure> {
         loop {
             match self.event(stall).await? {
-                Some(Event::Content(octets)) => return Ok(Some(octets)),
+                Some(Event::Content(octets)) => {
+                    self.incoming.count(octets.len());
+                    return Ok(Some(octets));
+                }
                 // The same content goes on by another's word.
                 Some(Event::Receipt(_)) => {}
                 Some(Event::Done) => {}
@@ -89,7 +99,7 @@ impl ProvedBody {
                 Ok(None) => {}
                 Err(wrong) => return Err(self.fail(wrong)),
             }
-            octets = match next_piece(&mut self.incoming, stall).await {
+            octets = match next_piece(self.incoming.uncounted(), stall).await {
                 Some(Ok(octets)) => Some(octets),
                 Some(Err(failure)) => return Err(failure),
                 None => {

@@ -226,7 +226,7 @@ impl<'a> Market<'a> {
             let now = self.world.now();
             let Some(asking) = &mut self.fetches[id].asking else { return };
             match asking.poll(now) {
-                Next::Ask(pointer, patience) => self.send(id, pointer, patience),
+                Next::Ask { pointer, patience, .. } => self.send(id, pointer, patience),
                 Next::Wait(Some(wake)) => return self.later(wake.since(now), Due::Poll(id)),
                 Next::Wait(None) => return,
                 Next::End { .. } => {
@@ -323,7 +323,7 @@ impl<'a> Market<'a> {
             Ended::Whole => Dealing::Sent(count, TRANSFER),
             Ended::NotAsked => Dealing::Wrong,
             Ended::Stalled => Dealing::Failed,
-            Ended::Wrong(wrong) if wrong == coralline_receipt::Wrong::Truncated => Dealing::Failed,
+            Ended::Wrong(coralline_receipt::Wrong::Truncated) => Dealing::Failed,
             Ended::Wrong(_) => Dealing::Wrong,
         };
         self.learn(id, &pointer, dealing);
