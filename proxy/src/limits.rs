@@ -149,9 +149,9 @@ pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
 pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a peer that is to send something is asked whether it still lives: a claimant without power is
 /// replaced within seconds, while one whose origin is slow is waited for.
-pub(crate) const PEER_PING: Duration = Duration::from_secs(5);
+pub(crate) const PEER_PING: Duration = Duration::from_secs(3);
 /// How long it may take to say so: a small machine with much to do is not dead.
-pub(crate) const PEER_PING_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const PEER_PING_TIMEOUT: Duration = Duration::from_secs(6);
 /// Peers to which a connection is kept open while it is used, and for [`IDLE_TIMEOUT`] after.
 pub(crate) const MAX_PEERS: u64 = 1024;
 /// Requests to one peer under way at once; others wait for their turn. A crowd of large objects that all lie

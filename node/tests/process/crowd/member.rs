@@ -49,6 +49,11 @@ impl Member {
         self.admin("/readyz").is_some_and(|reply| reply.status == 200)
     }
 
+    /// One of its metrics.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        self.admin("/metrics").expect("the admin listener answers").metric(series)
+    }
+
     fn admin(&self, path: &'static str) -> Option<Reply> {
         let addr = SocketAddr::new(self.place.ip, ADMIN);
         self.place.run(move || get(addr, path))
