@@ -98,7 +98,9 @@ impl Proxy {
     ) {
         let key = Key::of_name(job.uri.as_bytes());
         let (announcement, mut located) = if job.shared {
+            let since = Instant::now();
             let (told, located) = Announcement::locate(&self.index, key, &self.closing).await;
+            self.metrics.locating.claim.observe(since.elapsed().as_secs_f64());
             (Some(told), located)
         } else {
             (None, Located::Unknown)

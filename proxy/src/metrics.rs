@@ -14,6 +14,10 @@ use crate::reason::Reason;
 const FIRST_BYTE_BUCKETS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
+/// The first bound of a look-up's time in seconds, what each is more than the one before, and how many there
+/// are: to [`crate::limits::LOCATE_BUDGET`], and fine enough to compare with an origin's time.
+const LOCATE_BUCKETS: (f64, f64, usize) = (0.001, 1.35, 26);
+
 /// Counters of one source.
 #[derive(Debug, Clone)]
 pub(crate) struct BySource {
@@ -45,6 +49,13 @@ pub(crate) struct PeerOutcomes {
     pub(crate) failed: IntCounter,
 }
 
+/// How long the index takes, by what is asked.
+#[derive(Debug)]
+pub(crate) struct Locating {
+    pub(crate) claim: Histogram,
+    pub(crate) get: Histogram,
+}
+
 #[derive(Debug)]
 pub(crate) struct Metrics {
     sources: Vec<BySource>,
@@ -66,6 +77,7 @@ pub(crate) struct Metrics {
     pub(crate) slices: IntCounter,
     pub(crate) slices_arriving: IntGauge,
     pub(crate) peers: PeerOutcomes,
+    pub(crate) locating: Locating,
 }
 
 impl Metrics {
@@ -136,6 +148,7 @@ impl Metrics {
                 missed: peers.with_label_values(&["missed"]),
                 failed: peers.with_label_values(&["failed"]),
             },
+            locating: locating(registry)?,
         })
     }
 
@@ -231,4 +244,16 @@ fn received(registry: &Registry, sources: &[Source]) -> prometheus::Result<Recei
     let senders = sources.iter().filter(|s| matches!(s, Source::Peer(_) | Source::Origin));
     let counters = senders.map(|source| (*source, octets.with_label_values(&[&source.word()])));
     Ok(Received(counters.collect()))
+}
+
+fn locating(registry: &Registry) -> prometheus::Result<Locating> {
+    let options = HistogramOpts::new(
+        "coralline_locate_seconds",
+        "Time that a request waited for the index: claim, before a fetch; get, before HEAD is passed on.",
+    );
+    let (first, factor, count) = LOCATE_BUCKETS;
+    let options = options.buckets(prometheus::exponential_buckets(first, factor, count)?);
+    let calls = registered(registry, HistogramVec::new(options, &["call"])?)?;
+    let [claim, get] = ["claim", "get"].map(|call| calls.with_label_values(&[call]));
+    Ok(Locating { claim, get })
 }
