@@ -429,7 +429,13 @@ impl Proxy {
         // nobody falls in between.
         stored.due_for_announcement(clock::now());
         let keep = || match written {
-            true => self.store.insert(&job.uri, &stored),
+            true => {
+                self.store.insert(&job.uri, &stored);
+                // Nobody could prove it before its end.
+                if let Some(tier) = self.tier.as_ref().filter(|_| stored.kept_proof().is_some()) {
+                    tier.keep_proof(&job.uri, &stored);
+                }
+            }
             false => self.keep(&job.uri, &stored),
         };
         if !landing.keep(keep) {

@@ -141,6 +141,7 @@ impl Proxy {
                     && !lacks
                     && stored.due_for_announcement(clock::now())
                     && stored.body.is_whole()
+                    && self.can_prove(stored)
                 {
                     announce_again(&self.index, stored.clone(), &self.closing);
                 }
@@ -378,10 +379,10 @@ impl Proxy {
         if needs_no_proof(asked, &response) {
             return Ok((source, response));
         }
-        let proof = stored.proof().ok_or_else(miss)?;
+        let (proof, place) = self.proof_of(stored).await?;
         let from = asked.selecting.get(RANGE).and_then(first_of).unwrap_or_default();
         let proved = prove(response, from, Proved::Whole(proof)).ok_or_else(miss)?;
-        Ok((source, proved))
+        Ok((source, proved.map(|body| body.holding(place))))
     }
 
     /// Its octets are counted as they go to a peer, the proof that is put around them apart.
@@ -417,7 +418,7 @@ fn needs_no_proof(asked: &Asked, response: &Response<ResponseBody>) -> bool {
 }
 
 /// As a peer is told.
-fn miss() -> Failure {
+pub(crate) fn miss() -> Failure {
     Failure::new(Reason::ProxyInternalResponse, "not held")
 }
 
