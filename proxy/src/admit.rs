@@ -1,7 +1,9 @@
 //! Step 1: what a request asks for, and what is refused before anybody is asked.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use coralline_overlay::Identity;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, request};
@@ -10,7 +12,7 @@ use crate::Proxy;
 use crate::fields::{CDN_LOOP, Mode, cleaned};
 use crate::interim::Early;
 use crate::limits::{MAX_REQUEST_BODY, MAX_REQUEST_HEAD, MAX_URI};
-use crate::peer::SCHEME;
+use crate::peer::{Asker, SCHEME};
 use crate::policy::{RequestDirectives, Rules};
 use crate::proving::PROOF;
 use crate::reason::{Failure, Reason};
@@ -24,8 +26,11 @@ const PURGE: HeaderName = HeaderName::from_static("coralline-purge");
 /// Through which door a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entrance {
-    Client { tls: bool },
-    Peer,
+    Client {
+        tls: bool,
+    },
+    /// Who holds the connection, and from where.
+    Peer(IpAddr, Identity),
 }
 
 /// How the client reached us, for the names in its response.
@@ -56,8 +61,10 @@ pub(crate) struct Asked {
     pub(crate) content: bool,
     /// The client takes what comes after a body.
     pub(crate) trailers: bool,
-    /// A peer wants a part with its proof: all that comes after what it has.
-    pub(crate) proof: bool,
+    /// A peer has all before what it asks for.
+    pub(crate) has_before: bool,
+    /// The peer that asks.
+    pub(crate) asker: Option<Asker>,
     /// Where interim responses go, once it is known that there may be some.
     pub(crate) early: Option<Early>,
 }
@@ -127,23 +134,27 @@ impl Proxy {
             return Err(bad("a GET or HEAD request with content is not served"));
         }
         let path = path(&parts)?;
-        if entrance != Entrance::Peer {
+        if let Entrance::Client { .. } = entrance {
             self.check_loop(&parts.headers)?;
         }
-        let (target, client) = match entrance {
+        let (target, client, asker) = match entrance {
             Entrance::Client { tls } => match decode(&authority, &self.suffix, tls)? {
                 Whom::Node if path.path() == "/" => return Ok(Admitted::Page(StatusCode::OK)),
                 Whom::Node => return Ok(Admitted::Page(StatusCode::NOT_FOUND)),
                 Whom::Site { scheme, host, port } => {
                     let asked_port = authority.rsplit_once(':').and_then(|(_, p)| p.parse().ok());
                     let client = Client { tls, port: asked_port };
-                    (Target { site: None, scheme, host, port, path }, Some(client))
+                    (Target { site: None, scheme, host, port, path }, Some(client), None)
                 }
             },
-            Entrance::Peer => (peers_target(&parts.headers, &authority, path)?, None),
+            Entrance::Peer(ip, identity) => {
+                let asker = Asker::read(&parts.headers, ip, identity);
+                (peers_target(&parts.headers, &authority, path)?, None, Some(asker))
+            }
         };
         let rules = Rules::suffixed(&self.cache);
-        Ok(asked(parts, target, client, Mode::Suffixed, rules, content))
+        let asked = asked(parts, target, client, Mode::Suffixed, rules, content);
+        Ok(Admitted::Site(Box::new(Asked { asker, ..asked })))
     }
 
     /// The target, if the host is one of the sites served under their own name.
@@ -188,7 +199,8 @@ impl Proxy {
         }
         let client = Some(Client { tls, port: target.port });
         let rules = Rules::site(&self.cache);
-        Ok(asked(parts, target, client, Mode::Site { tls }, rules, content))
+        let asked = asked(parts, target, client, Mode::Site { tls }, rules, content);
+        Ok(Admitted::Site(Box::new(asked)))
     }
 
     fn check_loop(&self, headers: &HeaderMap) -> Result<(), Failure> {
@@ -208,13 +220,13 @@ fn asked(
     mode: Mode,
     rules: Rules,
     content: bool,
-) -> Admitted {
+) -> Asked {
     let told = RequestDirectives::read(&parts.headers);
     let trailers = parts.version >= Version::HTTP_11 && trailers::are_taken(&parts.headers);
-    let proof = client.is_none() && parts.headers.contains_key(PROOF);
+    let has_before = client.is_none() && parts.headers.contains_key(PROOF);
     let (headers, selecting) = cleaned(parts.headers, mode);
     let (method, uri) = (parts.method, target.to_string().into());
-    let asked = Asked {
+    Asked {
         method,
         uri,
         target,
@@ -226,10 +238,10 @@ fn asked(
         rules,
         content,
         trailers,
-        proof,
+        has_before,
+        asker: None,
         early: None,
-    };
-    Admitted::Site(Box::new(asked))
+    }
 }
 
 fn not_allowed() -> Failure {

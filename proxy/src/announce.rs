@@ -153,7 +153,11 @@ impl Teller {
                 self.told = true;
                 Located::Claimed
             }
-            Ok(Claim::Held(found)) => Located::Held(found.pointers, found.level),
+            Ok(Claim::Held(found)) => {
+                // What an earlier claim may have left would send others here.
+                let _ = self.withdraw().await;
+                Located::Held(found.pointers, found.level)
+            }
             Err(error) => {
                 tracing::debug!(key = %self.key, %error, "the index did not answer");
                 // It may have been granted all the same.

@@ -62,7 +62,7 @@ fn is_held(request: &HeaderMap, response: &HeaderMap) -> bool {
 }
 
 /// If-Range holds: the same strong tag, or the very date, if that is strong (RFC 9110, section 13.1.5).
-fn if_range(request: &HeaderMap, response: &HeaderMap) -> bool {
+pub(crate) fn if_range(request: &HeaderMap, response: &HeaderMap) -> bool {
     let Some(value) = request.get(IF_RANGE) else { return true };
     if value.as_bytes().ends_with(b"\"") {
         return response.get(ETAG).is_some_and(|tag| strong(value.as_bytes(), tag.as_bytes()));

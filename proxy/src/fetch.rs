@@ -19,10 +19,10 @@ use crate::flight::{Arriving, Begin, Flight, Stage};
 use crate::flights::Landing;
 use crate::interim::Early;
 use crate::limits::{
-    ASK_AGAIN_AFTER, DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET,
+    ASK_AGAIN_AFTER, DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET, PEERS_PATIENCE,
 };
 use crate::message::{Body, Head, Source, Stored};
-use crate::peer::{Given, Search};
+use crate::peer::{Fit, Given, Search};
 use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
     preconditions, storable, vary,
@@ -49,8 +49,10 @@ pub(crate) struct PeerSearch<'a> {
     pub(crate) rest: Option<&'a Proving>,
     /// Holders that were of no use.
     pub(crate) tried: &'a mut Except,
-    /// How long they may take in all to begin an answer. Who has more than [`PEER_BUDGET`] goes on asking.
+    /// How long they are asked in all.
     pub(crate) patience: Duration,
+    /// They are asked for as long as that, whatever they and the index say.
+    pub(crate) insists: bool,
 }
 
 /// What is to be fetched, for whoever joins.
@@ -170,10 +172,18 @@ impl Proxy {
         headers.extend(job.first.map(|first| (RANGE, first.field())));
         let mut tried = Except::default();
         // What a peer says is signed as a whole: it is not asked whether what is held is still good.
-        let (of, tried, patience) = (&headers, &mut tried, PEER_BUDGET);
-        let search = PeerSearch { flight, job, headers: of, told, rest: None, tried, patience };
-        let good = |upstream: &Upstream| self.is_good(job, upstream);
-        if let Some(upstream) = self.ask_peers(search, located, good).await {
+        let search = PeerSearch {
+            flight,
+            job,
+            headers: &headers,
+            told,
+            rest: None,
+            tried: &mut tried,
+            patience: PEERS_PATIENCE,
+            insists: false,
+        };
+        let fits = |upstream: &Upstream| self.fits(job, upstream);
+        if let Some(upstream) = self.ask_peers(search, located, fits).await {
             return Ok(upstream);
         }
         flight.set_stage(Stage::Origin);
@@ -196,13 +206,19 @@ impl Proxy {
         Ok(upstream)
     }
 
-    /// A peer's answer will do: all of it, as it was signed, or the part that was asked for.
-    fn is_good(&self, job: &Job, upstream: &Upstream) -> bool {
+    /// Whether a peer's answer will do: all of it, as it was signed, or the part that was asked for. What this
+    /// node has purged, or does not keep for this request, says nothing about who has it.
+    fn fits(&self, job: &Job, upstream: &Upstream) -> Fit {
         if job.first.is_some() && self.is_good_part(job, upstream) {
-            return true;
+            return Fit::Good;
         }
-        let arriving = self.arriving(job, upstream);
-        arriving.is_ok_and(|arriving| vouched_for(job, &arriving, upstream))
+        match self.arriving(job, upstream) {
+            Ok(arriving) if vouched_for(job, &arriving, upstream) => Fit::Good,
+            // This depends on what was purged, how much fits, what the client has sent, and the time.
+            Err(NoStore::Purged | NoStore::TooLarge | NoStore::Worthless) => Fit::Useless,
+            Err(NoStore::Authorization | NoStore::Forbidden) => Fit::Useless,
+            Ok(_) | Err(_) => Fit::Wrong,
+        }
     }
 
     /// Step 5: from those whom the index names, and from others where these have nothing to give.
@@ -210,35 +226,43 @@ impl Proxy {
         &self,
         search: PeerSearch<'_>,
         mut located: Located,
-        good: impl Fn(&Upstream) -> bool,
+        fits: impl Fn(&Upstream) -> Fit,
     ) -> Option<Upstream> {
-        let PeerSearch { flight, job, headers, told, rest, tried, patience } = search;
-        let (deadline, mut relocations) = (Instant::now() + patience, 0);
-        let insists = patience > PEER_BUDGET;
+        let PeerSearch { flight, job, headers, told, rest, tried, patience, insists } = search;
+        let deadline = Instant::now() + patience;
+        let (mut relocations, mut misled) = (0, false);
         loop {
             match located {
                 Located::Held(holders, level) => {
                     flight.set_stage(Stage::Peer);
-                    let search = Search { holders: &holders, level, deadline, rest };
+                    let deadline = deadline.min(Instant::now() + PEER_BUDGET);
+                    let search = Search { holders: &holders, level, deadline, rest, misled };
                     let (get, target) = (&Method::GET, &job.target);
-                    let given = self.peers.ask(get, target, headers, search, tried, &good).await;
+                    let given = self.peers.ask(get, target, headers, search, tried, &fits).await;
                     // Whoever is sent here meanwhile waits: it may become ours to fetch.
                     flight.set_stage(Stage::Locating);
                     match given {
                         Given::Good(upstream) => {
-                            flight.set_stage(Stage::Peer);
+                            upstream.peer.iter().for_each(|sender| flight.follow(sender));
                             return Some(*upstream);
                         }
-                        // Who insists asks for long: not as fast as an index of liars answers.
-                        Given::Nothing if !insists => {}
-                        Given::Later | Given::Nothing => sleep(ASK_AGAIN_AFTER).await,
+                        Given::Later { misled: now } => {
+                            misled |= now;
+                            sleep(ASK_AGAIN_AFTER).await;
+                        }
+                        Given::Nothing => {
+                            relocations += 1;
+                            // Who insists asks for long: not as fast as an index of liars answers.
+                            if insists {
+                                sleep(ASK_AGAIN_AFTER).await;
+                            }
+                        }
                     }
                 }
                 // Where a node has died, parts of the index may be about to find out.
                 Located::Unknown if insists => sleep(ASK_AGAIN_AFTER).await,
                 Located::Unknown | Located::Claimed => return None,
             }
-            relocations += 1;
             let may = (insists || relocations <= MAX_RELOCATIONS) && Instant::now() < deadline;
             let told = told.filter(|_| may)?;
             located = told.locate_except(tried.clone()).await;

@@ -7,30 +7,35 @@
 //! others up, late if it is alone. A body that is written to disk meanwhile is let go of sooner, and who
 //! lags reads on there.
 
+mod for_peers;
 mod reader;
+mod state;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use coralline_disk::Object;
 use http::header::HeaderMap;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::admit::Asked;
-use crate::budget::{Budget, Reservation};
+use crate::budget::Budget;
 use crate::limits::{
     DISK_WINDOW, OVERFLOW_WINDOW, PIECE_OVERHEAD, READER_LAG, READER_STALL, SMALL_PIECE,
 };
 use crate::message::{Chunks, Head, Source, Stored};
+use crate::peer::key;
 use crate::policy::{Freshness, NoStore, Variant};
 use crate::proving::Proving;
 use crate::reason::Failure;
 use crate::slices::Reading;
 
+use crate::upstream::Sender;
+pub(crate) use for_peers::{FedPlace, ForPeer};
 pub(crate) use reader::Reader;
+use state::State;
 
 /// How a flight begins for those who wait for it.
 #[derive(Debug, Clone)]
@@ -94,15 +99,6 @@ pub(crate) enum Stage {
     Origin,
 }
 
-/// What a flight has for a peer.
-#[derive(Debug)]
-pub(crate) enum ForPeer {
-    Begun(Begin),
-    /// Nothing now; it is worth asking again.
-    Later,
-    Nothing,
-}
-
 #[derive(Debug)]
 pub(crate) struct Flight {
     state: Mutex<State>,
@@ -117,111 +113,6 @@ pub(crate) struct Flight {
     proving: OnceLock<Proving>,
 }
 
-#[derive(Debug)]
-struct State {
-    stage: Stage,
-    begin: Option<Begin>,
-    pieces: VecDeque<(u64, Bytes)>,
-    received: u64,
-    /// Length of the whole, where it is known.
-    total: Option<u64>,
-    /// The end may be read before the flight has landed.
-    released: bool,
-    end: Option<Result<(), Failure>>,
-    /// What came after the body.
-    trailers: HeaderMap,
-    held: Reservation,
-    /// Fields of a 304 that are for the first asker alone.
-    withheld: HeaderMap,
-    /// Keeps what was stored in the account as long as somebody reads it here.
-    stored: Option<Arc<Stored>>,
-    /// What it began in slices is read by those who wait for it.
-    reading: Option<Reading>,
-    overflowed: bool,
-    /// Where all of it is written, so that what is let go of here can be read there.
-    disk: Option<Object>,
-    /// Where each reader stands.
-    readers: BTreeMap<u64, u64>,
-    next_reader: u64,
-    /// Nobody has come yet: whoever began the flight is on the way.
-    expected: bool,
-}
-
-impl State {
-    /// The offset of the first octet that is still held.
-    fn first(&self) -> u64 {
-        self.pieces.front().map_or(self.received, |(start, _)| *start)
-    }
-
-    /// The octets that may be read. The last piece waits until all is kept, so that who has the whole and
-    /// asks again finds it.
-    fn readable(&self) -> u64 {
-        let last = self.end.is_none() && !self.released && self.total == Some(self.received);
-        if last {
-            self.pieces.back().map_or(self.received, |(start, _)| *start)
-        } else {
-            self.received
-        }
-    }
-
-    /// The memory that the pieces take.
-    fn retained(&self) -> u64 {
-        self.received - self.first() + self.pieces.len() as u64 * PIECE_OVERHEAD
-    }
-
-    /// Adds a piece. Small ones are joined with those before them that are no larger, so that a body which
-    /// comes octet by octet ends in few pieces, and each octet is copied but a few times.
-    fn append(&mut self, bytes: &Bytes) {
-        let mut start = self.received;
-        self.received += bytes.len() as u64;
-        let mut joined = bytes.clone();
-        if bytes.len() < SMALL_PIECE {
-            let mut small = BytesMut::from(&bytes[..]);
-            while let Some((before, prior)) = self.pieces.back()
-                && prior.len() <= small.len()
-                && prior.len() + small.len() <= SMALL_PIECE
-            {
-                let mut both = BytesMut::with_capacity(prior.len() + small.len());
-                both.extend_from_slice(prior);
-                both.extend_from_slice(&small);
-                (start, small) = (*before, both);
-                self.pieces.pop_back();
-            }
-            joined = small.freeze();
-        }
-        self.pieces.push_back((start, joined));
-    }
-
-    /// Lets go of what is on disk, whoever has yet to read it; false if there is no disk, or it lags so far
-    /// behind that it is given up.
-    fn leave_to_disk(&mut self) -> bool {
-        while self.retained() > DISK_WINDOW {
-            let (Some(object), Some((start, bytes))) = (&self.disk, self.pieces.front()) else {
-                break;
-            };
-            if !object.has(*start) || !object.has(start + bytes.len() as u64 - 1) {
-                self.disk = None;
-                break;
-            }
-            self.pieces.pop_front();
-        }
-        self.held.shrink_to(self.retained());
-        self.disk.is_some()
-    }
-
-    /// Lets go of what every reader has passed, and of the memory for it.
-    fn let_go(&mut self) {
-        let Some(passed) = self.readers.values().min().copied() else { return };
-        while let Some((start, bytes)) = self.pieces.front() {
-            if start + bytes.len() as u64 > passed {
-                break;
-            }
-            self.pieces.pop_front();
-        }
-        self.held.shrink_to(self.retained());
-    }
-}
-
 /// The flight was given up: nobody is left to read what cannot be kept.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Abandoned;
@@ -229,25 +120,7 @@ pub(crate) struct Abandoned;
 impl Flight {
     pub(crate) fn new(budget: &Budget) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
-                stage: Stage::Locating,
-                begin: None,
-                pieces: VecDeque::new(),
-                received: 0,
-                total: None,
-                released: false,
-                end: None,
-                trailers: HeaderMap::new(),
-                held: budget.reservation(),
-                withheld: HeaderMap::new(),
-                stored: None,
-                reading: None,
-                overflowed: false,
-                disk: None,
-                readers: BTreeMap::new(),
-                next_reader: 0,
-                expected: true,
-            }),
+            state: Mutex::new(State::new(budget)),
             changed: watch::Sender::new(0),
             room: Notify::new(),
             disowned: AtomicBool::new(false),
@@ -269,7 +142,20 @@ impl Flight {
     // For the receiving task.
 
     pub(crate) fn set_stage(&self, stage: Stage) {
-        self.change(|state| state.stage = stage);
+        self.change(|state| {
+            state.stage = stage;
+            state.source = None;
+            state.followers.set_depth(0);
+        });
+    }
+
+    /// It comes from this peer.
+    pub(crate) fn follow(&self, sender: &Sender) {
+        self.change(|state| {
+            state.stage = Stage::Peer;
+            state.source = Some(key(&sender.pointer.holder));
+            state.followers.set_depth(sender.depth);
+        });
     }
 
     pub(crate) fn begin(&self, begin: Begin) {
@@ -476,28 +362,6 @@ impl Flight {
         self.state().begin.is_some()
     }
 
-    /// The same for a peer, which has the first `at` octets already if it says so. It is fed only by who is
-    /// ahead of it, and waits only for who has its octets from the origin: so no peers ever wait for each
-    /// other in a circle, as each of them would be ahead of itself.
-    pub(crate) async fn begun_for_peer(&self, at: Option<u64>) -> ForPeer {
-        self.wait(|state| {
-            let behind = at.is_some_and(|at| state.received <= at);
-            match (&state.begin, &state.end, state.stage) {
-                (Some(Begin::Stream(_)), Some(Err(_)), _) => Some(ForPeer::Nothing),
-                (Some(Begin::Stream(_)), None, stage) if behind => match stage {
-                    Stage::Peer => Some(ForPeer::Nothing),
-                    // It looks for another source itself, and may soon be one.
-                    Stage::Locating => Some(ForPeer::Later),
-                    Stage::Origin => None,
-                },
-                (Some(begin), _, _) => Some(ForPeer::Begun(begin.clone())),
-                (None, _, Stage::Peer) => Some(ForPeer::Nothing),
-                (None, _, Stage::Locating | Stage::Origin) => None,
-            }
-        })
-        .await
-    }
-
     async fn wait<T>(&self, mut ready: impl FnMut(&State) -> Option<T>) -> T {
         let mut changed = self.changed.subscribe();
         loop {
@@ -630,25 +494,5 @@ mod tests {
         let all = drain(flight.reader(0, u64::MAX).unwrap()).await.unwrap();
         let expect: Vec<_> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         assert!(all == expect);
-    }
-
-    #[tokio::test]
-    async fn a_peer_waits_for_the_origin_but_not_for_another_peer() {
-        let flight = Flight::new(&Budget::new(100));
-        let asking = tokio::spawn({
-            let flight = flight.clone();
-            async move { matches!(flight.begun_for_peer(None).await, ForPeer::Begun(_)) }
-        });
-        tokio::task::yield_now().await;
-        flight.set_stage(Stage::Peer);
-        assert!(!asking.await.unwrap());
-        flight.set_stage(Stage::Origin);
-        let asking = tokio::spawn({
-            let flight = flight.clone();
-            async move { matches!(flight.begun_for_peer(None).await, ForPeer::Begun(_)) }
-        });
-        tokio::task::yield_now().await;
-        flight.begin(Begin::Pass(NoStore::Private));
-        assert!(asking.await.unwrap());
     }
 }

@@ -95,6 +95,7 @@ mod fetch;
 mod fields;
 mod flight;
 mod flights;
+mod followers;
 mod guard;
 mod interim;
 mod keep;

@@ -96,9 +96,10 @@ pub(crate) const H2_SEND_BUFFER: usize = 64 * 1024;
 /// How often an idle HTTP/2 connection is asked whether it still lives.
 pub(crate) const H2_PING: Duration = Duration::from_secs(20);
 
-/// How long the index may take to locate: looking must not cost more than it saves. A cold claim across
-/// the planet takes half a second, one in a hundred twice that.
-pub(crate) const LOCATE_BUDGET: Duration = Duration::from_secs(2);
+/// How long the index may take to locate. A cold claim across the planet takes half a second, one in a
+/// hundred twice that; one that meets a dead node takes four, and so does one on a machine that is overloaded:
+/// whoever goes to the origin then without having been told does so with all the others.
+pub(crate) const LOCATE_BUDGET: Duration = Duration::from_secs(5);
 /// Connections to origins, idle ones included; a request that would open one more is told 503.
 pub(crate) const MAX_ORIGIN_CONNECTIONS: usize = 1024;
 /// Most octets of an origin's response that are read although nobody wants them, so that the connection can
@@ -106,11 +107,30 @@ pub(crate) const MAX_ORIGIN_CONNECTIONS: usize = 1024;
 pub(crate) const MAX_DISCARDED: u64 = 64 << 10;
 /// How long that may take. It holds a place of [`MAX_ORIGIN_CONNECTIONS`].
 pub(crate) const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
-/// How long peers may take in all to begin an answer, before the origin is asked. A peer that is receiving
-/// may be waiting for the origin itself.
+/// How long the peers of one answer of the index may take to begin theirs. A peer that is receiving may be
+/// waiting for the origin itself.
 pub(crate) const PEER_BUDGET: Duration = Duration::from_secs(10);
+/// How long peers are asked in all before the origin is asked without the index having said so: as long as
+/// an origin itself may take to begin. Where it is slow, a crowd of nodes that loses patience would finish it.
+pub(crate) const PEERS_PATIENCE: Duration = Duration::from_secs(30);
+/// Peers that a node feeds of a body that is arriving, in any case. A tree of four reaches some 5,000 nodes
+/// in six steps; and a node at home sends four copies, not hundreds.
+pub(crate) const MIN_FOLLOWERS: usize = 4;
+/// And at the most, of short bodies.
+pub(crate) const MAX_FOLLOWERS: usize = 64;
+/// Octets that it may send to all of them, where that makes for more than [`MIN_FOLLOWERS`]: a second of
+/// 8 Mbit/s.
+pub(crate) const FED_AT_ONCE: u64 = 1 << 20;
+/// Nodes between one that feeds others and the origin: each adds a round trip, and a death midway.
+pub(crate) const MAX_CHAIN: u8 = 8;
+/// Peers that a refused one is sent to.
+pub(crate) const MAX_NAMED: usize = 2;
+/// Peers that are asked because others named them, for one answer of the index: down a whole tree.
+pub(crate) const MAX_SENT: usize = MAX_NAMED * MAX_CHAIN as usize;
+/// How long one that was sent there waits for the head: it is on its way from who sent it.
+pub(crate) const SENT_PATIENCE: Duration = Duration::from_secs(1);
 /// Times that the index is asked again past holders that had nothing to give, before the origin is asked:
-/// each may take [`LOCATE_BUDGET`]. Peers have [`PEER_BUDGET`] in all.
+/// each may take [`LOCATE_BUDGET`]. Peers have [`PEERS_PATIENCE`] in all.
 pub(crate) const MAX_RELOCATIONS: usize = 8;
 /// Wait before a peer is asked again that looks for a source itself: time for the index to decide whose turn
 /// it is, with a few hundred milliseconds to the node that does.
@@ -130,6 +150,11 @@ pub(crate) const USUAL_NEAR: Duration = Duration::from_millis(60);
 pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
 /// Longest connection set-up to a peer, TCP and TLS: four times the two round trips around the world.
 pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a peer that is to send something is asked whether it still lives: a claimant without power is
+/// replaced within seconds, while one whose origin is slow is waited for.
+pub(crate) const PEER_PING: Duration = Duration::from_secs(5);
+/// How long it may take to say so: a small machine with much to do is not dead.
+pub(crate) const PEER_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Peers to which a connection is kept open while it is used, and for [`IDLE_TIMEOUT`] after.
 pub(crate) const MAX_PEERS: u64 = 1024;
 /// Requests to one peer under way at once; others wait for their turn. A crowd of large objects that all lie

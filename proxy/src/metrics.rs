@@ -56,6 +56,19 @@ pub(crate) struct Locating {
     pub(crate) get: Histogram,
 }
 
+/// What peers that ask here are answered.
+#[derive(Debug)]
+pub(crate) struct PeerAnswers {
+    /// From what is stored.
+    pub(crate) stored: IntCounter,
+    /// From what is arriving.
+    pub(crate) arriving: IntCounter,
+    /// That it is elsewhere, or will be here.
+    pub(crate) referred: IntCounter,
+    /// Nothing.
+    pub(crate) missed: IntCounter,
+}
+
 #[derive(Debug)]
 pub(crate) struct Metrics {
     sources: Vec<BySource>,
@@ -78,6 +91,7 @@ pub(crate) struct Metrics {
     pub(crate) slices_arriving: IntGauge,
     pub(crate) peers: PeerOutcomes,
     pub(crate) locating: Locating,
+    pub(crate) answers: PeerAnswers,
 }
 
 impl Metrics {
@@ -94,6 +108,11 @@ impl Metrics {
             registry,
             ["coralline_proxy_errors_total", "Requests that failed, by the type of RFC 9209."],
             "error",
+        )?;
+        let answers = by_label(
+            registry,
+            ["coralline_peer_answers_total", "Requests of peers, by what they were answered."],
+            "answer",
         )?;
         let peers = by_label(
             registry,
@@ -149,6 +168,12 @@ impl Metrics {
                 failed: peers.with_label_values(&["failed"]),
             },
             locating: locating(registry)?,
+            answers: PeerAnswers {
+                stored: answers.with_label_values(&["stored"]),
+                arriving: answers.with_label_values(&["arriving"]),
+                referred: answers.with_label_values(&["referred"]),
+                missed: answers.with_label_values(&["missed"]),
+            },
         })
     }
 

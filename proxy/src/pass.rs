@@ -19,7 +19,7 @@ use crate::flight::Begin;
 use crate::flights::Boarding;
 use crate::limits::{DISK_PATIENCE, LOCATE_BUDGET, PEER_BUDGET};
 use crate::message::Source;
-use crate::peer::{Given, Search};
+use crate::peer::{Fit, Given, Search};
 use crate::policy::{
     also_invalidated, head_describes, invalidated_groups, invalidates, is_explicitly_fresh,
     names_itself,
@@ -67,11 +67,14 @@ impl Proxy {
             && let Some(found) = self.look_up_index(&asked.uri).await
         {
             let (holders, level, method) = (&found.pointers, found.level, &asked.method);
-            let search =
-                Search { holders, level, deadline: Instant::now() + PEER_BUDGET, rest: None };
+            let deadline = Instant::now() + PEER_BUDGET;
+            let search = Search { holders, level, deadline, rest: None, misled: false };
             let mut tried = Except::default();
-            let good = |upstream: &Upstream| !upstream.head.status.is_informational();
-            let asked_peers = self.peers.ask(method, target, &headers, search, &mut tried, good);
+            let fits = |upstream: &Upstream| match upstream.head.status.is_informational() {
+                false => Fit::Good,
+                true => Fit::Wrong,
+            };
+            let asked_peers = self.peers.ask(method, target, &headers, search, &mut tried, fits);
             if let Given::Good(upstream) = asked_peers.await {
                 let forward = Forward::UriMiss;
                 let source = upstream.source;

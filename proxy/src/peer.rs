@@ -1,19 +1,22 @@
 //! Step 5: a peer that is said to have it. It answers from what it holds or is receiving, or not at all.
 
 mod identity;
+mod part;
 mod pool;
 mod receive;
+mod referral;
 mod serve;
 
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use coralline_overlay::{Contact, Except, Handle, Level, Pointer, State};
+use coralline_overlay::{Contact, Except, Handle, Level, Pointer, Services, State};
 use coralline_receipt::{Decoder, FORM, Span, Subject};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, response};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -21,8 +24,8 @@ use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
 use crate::limits::{
-    CLOCK_SLACK, HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, PEER_HEAD_TIMEOUT, USUAL_FAR,
-    USUAL_NEAR,
+    CLOCK_SLACK, HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, MAX_SENT, PEER_HEAD_TIMEOUT,
+    USUAL_FAR, USUAL_NEAR,
 };
 use crate::message::Source;
 use crate::metrics::{PeerOutcomes, Received};
@@ -32,12 +35,15 @@ use crate::reason::{Failure, Reason};
 use crate::standing::{Dealing, PeerKey, Standings};
 use crate::target::Target;
 use crate::trailers;
-use crate::upstream::{Counted, NoBody, Upstream, UpstreamBody};
+use crate::upstream::{Counted, NoBody, Sender, Upstream, UpstreamBody};
 use pool::Pool;
+use referral::{referred, take_depth};
 
-pub(crate) use identity::peer_acceptor;
 pub use identity::peer_connector;
+pub(crate) use identity::{identity_of, peer_acceptor};
+pub(crate) use part::span_for_peer;
 pub(crate) use receive::ProvedBody;
+pub(crate) use referral::{Asker, Way, refer, write_depth};
 pub(crate) use serve::{Proved, prove};
 
 /// How a peer is told the scheme of a target: `http`, `https` or `any`.
@@ -63,14 +69,38 @@ pub(crate) struct Search<'a> {
     pub(crate) deadline: Instant,
     /// What has been proved so far of what is to go on.
     pub(crate) rest: Option<&'a Proving>,
+    /// Those to whom a holder has sent this node were of no use.
+    pub(crate) misled: bool,
+}
+
+/// What an answer is to who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fit {
+    Good,
+    /// Of no use here, and nobody's fault: what was purged here, another version, more than is kept.
+    Useless,
+    /// Not what its signer has signed, or not what was asked for: no honest node sends it.
+    Wrong,
 }
 
 /// What peers have given.
 pub(crate) enum Given {
     Good(Box<Upstream>),
     /// Nothing now; one of them is worth asking again.
-    Later,
+    Later {
+        /// Those to whom it has sent this node were of no use.
+        misled: bool,
+    },
     Nothing,
+}
+
+/// What one of them has.
+enum Said {
+    Good(Box<Upstream>),
+    /// Nothing now, but it may have later; whom it names meanwhile.
+    Later(Vec<PeerKey>),
+    /// Nothing; and whom it names.
+    Nothing(Vec<PeerKey>),
 }
 
 impl Peers {
@@ -85,7 +115,7 @@ impl Peers {
         }
     }
 
-    /// Asks the holders for an answer that is `good`, the one first of which it is expected soonest. Another
+    /// Asks the holders for an answer that fits, the one first of which it is expected soonest. Another
     /// is asked as well when one has nothing, or takes longer than usual. Those of no use are added to
     /// `tried`.
     pub(crate) async fn ask(
@@ -95,43 +125,70 @@ impl Peers {
         headers: &HeaderMap,
         search: Search<'_>,
         tried: &mut Except,
-        good: impl Fn(&Upstream) -> bool,
+        fits: impl Fn(&Upstream) -> Fit,
     ) -> Given {
         let Search { holders, level, .. } = search;
         let (order, useless) = self.order(holders, level);
         tried.add(&useless, None);
-        let mut order = order.into_iter();
-        let (mut asked, mut later) = (FuturesUnordered::new(), false);
+        let way = if search.misled { Way::Misled } else { Way::Named };
+        let mut order: VecDeque<_> = order.into_iter().map(|pointer| (pointer, way)).collect();
+        let (mut asked, mut seen, mut sent) = (FuturesUnordered::new(), BTreeSet::new(), 0);
+        let (mut later, mut misled) = (false, false);
         loop {
-            if let Some(pointer) = order.next() {
-                let rest = search.rest.is_some();
-                let Some(request) = request(method, target, headers, rest) else { break };
+            if let Some((pointer, way)) = order.pop_front() {
+                seen.insert(key(&pointer.holder));
+                let port = self.index.local().peer_port;
+                let request = request(method, target, headers, search.rest.is_some(), port, way);
+                let Some(request) = request else { break };
                 let asking = self.ask_one(request, pointer, search);
-                asked.push(async move { (pointer, asking.await) });
+                asked.push(async move { (pointer, way, asking.await) });
             }
-            let more = order.len() > 0 && asked.len() < MAX_PEERS_AT_ONCE;
+            let more = !order.is_empty() && asked.len() < MAX_PEERS_AT_ONCE;
             let answered = tokio::select! {
                 answered = asked.next() => answered,
                 () = sleep(HEDGE_AFTER), if more => continue,
             };
-            match answered {
+            let named = match answered {
                 None => break,
-                Some((_, Given::Good(upstream))) if good(&upstream) => {
-                    self.outcomes.served.inc();
-                    return Given::Good(upstream);
-                }
-                Some((pointer, Given::Good(_))) => {
-                    self.outcomes.failed.inc();
-                    self.learn(&pointer, Dealing::Wrong);
+                Some((pointer, way, Said::Good(upstream))) => {
+                    match fits(&upstream) {
+                        Fit::Good => {
+                            self.outcomes.served.inc();
+                            return Given::Good(upstream);
+                        }
+                        Fit::Useless => self.outcomes.missed.inc(),
+                        Fit::Wrong => {
+                            self.outcomes.failed.inc();
+                            self.learn(&pointer, Dealing::Wrong);
+                            let peer = key(&pointer.holder);
+                            tracing::info!(?peer, %target, "a peer answered what no cache may give");
+                        }
+                    }
                     tried.add(&[pointer], None);
-                    let peer = key(&pointer.holder);
-                    tracing::info!(?peer, %target, "a peer answered what no cache may give");
+                    misled |= way == Way::Sent;
+                    continue;
                 }
-                Some((pointer, Given::Nothing)) => tried.add(&[pointer], None),
-                Some((_, Given::Later)) => later = true,
+                Some((pointer, way, Said::Nothing(named))) => {
+                    tried.add(&[pointer], None);
+                    misled |= way == Way::Sent;
+                    named
+                }
+                Some((_, _, Said::Later(named))) => {
+                    later = true;
+                    named
+                }
+            };
+            // Down the tree of those that it is passed on to, or up to where it comes from.
+            for peer in named {
+                let pointer = receiving(peer);
+                let may = sent < MAX_SENT && self.may_be_asked(Instant::now(), &pointer.holder);
+                if may && seen.insert(peer) {
+                    sent += 1;
+                    order.push_back((pointer, Way::Sent));
+                }
             }
         }
-        if later { Given::Later } else { Given::Nothing }
+        if later { Given::Later { misled } } else { Given::Nothing }
     }
 
     /// Whom to ask, in order: those that have all of it, then those that are soonest expected to answer;
@@ -162,7 +219,7 @@ impl Peers {
         request: Request<NoBody>,
         pointer: Pointer,
         search: Search<'_>,
-    ) -> Given {
+    ) -> Said {
         let is_head = request.method() == Method::HEAD;
         let peer = key(&pointer.holder);
         let begin = Instant::now();
@@ -177,14 +234,11 @@ impl Peers {
             Ok(Ok(response)) => response,
             failed => {
                 self.outcomes.failed.inc();
-                // A peer that waits for a slow origin is not at fault.
-                if failed.is_ok() || pointer.state == State::Whole {
-                    self.learn(&pointer, Dealing::Failed);
-                }
+                self.blame(&pointer, patience, failed.is_ok());
                 if let Ok(Err(unreachable)) = failed {
                     tracing::debug!(?peer, %unreachable, "a peer could not be asked");
                 }
-                return Given::Nothing;
+                return Said::Nothing(Vec::new());
             }
         };
         let left = patience.saturating_sub(begin.elapsed());
@@ -194,10 +248,10 @@ impl Peers {
         // Without Cache-Status it is the peer's own word, a miss or an error, and not the object.
         if head.status.is_server_error() || !head.headers.contains_key(CACHE_STATUS) {
             self.outcomes.missed.inc();
-            let later = head.status == StatusCode::SERVICE_UNAVAILABLE
-                && head.headers.contains_key(RETRY_AFTER);
-            return if later { Given::Later } else { Given::Nothing };
+            let (again, named) = referred(&head);
+            return if again { Said::Later(named) } else { Said::Nothing(named) };
         }
+        let depth = take_depth(&mut head.headers);
         let source = Source::Peer(search.level);
         let body = Counted::new(body, self.received.from(source));
         let read = match is_head {
@@ -208,18 +262,36 @@ impl Peers {
             Ok(body) => body,
             Err(failure) => {
                 self.outcomes.failed.inc();
+                match failure.reason {
+                    // It is known as a liar by now.
+                    Reason::HttpProtocolError => {}
+                    Reason::HttpResponseTimeout => self.blame(&pointer, patience, false),
+                    _ => self.blame(&pointer, patience, true),
+                }
                 tracing::info!(?peer, "{failure}");
-                return Given::Nothing;
+                return Said::Nothing(Vec::new());
             }
         };
         if pointer.state == State::Whole {
             self.learn(&pointer, Dealing::Answered(begin.elapsed()));
         }
-        Given::Good(Box::new(Upstream { head, body, times, source, peer: Some(pointer) }))
+        let peer = Some(Sender { pointer, depth });
+        Said::Good(Box::new(Upstream { head, body, times, source, peer }))
     }
 
-    /// The body of a peer's answer, read up to the receipt. Of a part, and where there is none, nothing is
-    /// proved, unless it is the rest of what has been proved so far.
+    /// It has not answered: broken off, or waited for in vain. Who had no time left is not at fault; who waits
+    /// for a slow origin hardly is.
+    fn blame(&self, pointer: &Pointer, patience: Duration, broken: bool) {
+        match pointer.state {
+            _ if broken => self.learn(pointer, Dealing::Failed),
+            _ if patience < PEER_HEAD_TIMEOUT => {}
+            State::Whole => self.learn(pointer, Dealing::Failed),
+            State::Receiving => self.learn(pointer, Dealing::Late),
+        }
+    }
+
+    /// The body of a peer's answer, read up to the receipt: of the whole, of the `rest` of what has been proved
+    /// so far, or of a part alone, as Content-Range has it.
     async fn read(
         &self,
         head: &mut response::Parts,
@@ -229,18 +301,25 @@ impl Peers {
         patience: Duration,
     ) -> Result<UpstreamBody, Failure> {
         let proof = head.headers.remove(PROOF);
-        let partial = is_part(head.status);
-        if partial && rest.is_none() {
-            return Ok(UpstreamBody::Plain(body));
-        }
         if proof.is_none_or(|form| form != FORM) {
             self.standings.learn(Instant::now(), peer, Dealing::Wrong);
             let detail = "the peer answered without a proof";
             return Err(Failure::new(Reason::HttpProtocolError, detail));
         }
+        let partial = head.status == StatusCode::PARTIAL_CONTENT;
+        let span = match (partial, rest) {
+            (true, None) => part::proved_alone(&head.headers).ok_or_else(|| {
+                self.standings.learn(Instant::now(), peer, Dealing::Wrong);
+                Failure::new(
+                    Reason::HttpProtocolError,
+                    "the peer sent a part that none has asked for",
+                )
+            })?,
+            _ => Span::Rest(0),
+        };
         let resumed = rest.filter(|_| partial).and_then(Proving::resumed);
         let proving =
-            resumed.unwrap_or_else(|| Proving::receiving(&self.index, Decoder::new(Span::Rest(0))));
+            resumed.unwrap_or_else(|| Proving::receiving(&self.index, Decoder::new(span)));
         let mut body = ProvedBody::new(body, proving, peer, self.standings.clone());
         let receipt = body.receipt(patience).await?;
         set_age(&mut head.headers, &receipt.subject, clock::now());
@@ -251,11 +330,6 @@ impl Peers {
     pub(crate) fn learn(&self, peer: &Pointer, dealing: Dealing) {
         self.standings.learn(Instant::now(), key(&peer.holder), dealing);
     }
-}
-
-/// An answer about a part: it carries no proof.
-pub(crate) fn is_part(status: StatusCode) -> bool {
-    matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE)
 }
 
 /// No response is younger than its signer says, give or take what clocks differ by: whoever passes it on can
@@ -274,8 +348,15 @@ fn content_addr(contact: &Contact) -> SocketAddr {
     SocketAddr::new(contact.addr.ip(), contact.peer_port)
 }
 
-fn key(contact: &Contact) -> PeerKey {
+pub(crate) fn key(contact: &Contact) -> PeerKey {
     (content_addr(contact), contact.identity)
+}
+
+/// One of whom another has said that it is getting it.
+pub(crate) fn receiving((addr, identity): PeerKey) -> Pointer {
+    let (peer_port, services) = (addr.port(), Services::default());
+    let holder = Contact { identity, addr, slot: 0, peer_port, services };
+    Pointer { holder, state: State::Receiving, length: None, root: None }
 }
 
 /// What a peer is asked; where it is for a `rest`, with the proof of that.
@@ -284,6 +365,8 @@ fn request(
     target: &Target,
     headers: &HeaderMap,
     rest: bool,
+    port: u16,
+    way: Way,
 ) -> Option<Request<NoBody>> {
     let uri = Uri::builder()
         .scheme("https")
@@ -302,6 +385,7 @@ fn request(
     if rest {
         fields.insert(PROOF, HeaderValue::from_static(FORM));
     }
+    Asker::write(fields, port, way);
     trailers::ask_for(&mut request);
     Some(request)
 }

@@ -203,8 +203,7 @@ impl Proving {
         };
         if receipt.subject == *subject {
             encoder.offer(provable);
-        } else if receipt.subject.is_same_content(subject) {
-            encoder.go_on_under(receipt);
+        } else if receipt.subject.is_same_content(subject) && encoder.go_on_under(receipt) {
             subject.clone_from(&receipt.subject);
         } else {
             return false;
@@ -285,8 +284,8 @@ impl Proxy {
 
 /// A peer's answer is what its signer has signed, and that is what was asked for.
 pub(crate) fn vouched_for(job: &Job, arriving: &Arriving, upstream: &Upstream) -> bool {
-    let Some(receipt) = upstream.body.proving().and_then(Proving::receipt) else { return false };
-    let (subject, headers) = (receipt.subject, &arriving.head.headers);
+    let Some(subject) = upstream.body.subject() else { return false };
+    let headers = &arriving.head.headers;
     // One language of several may do for who asked for others too.
     let same_variant = arriving.variant.names.contains(&ACCEPT_LANGUAGE)
         || subject.variant == variant_digest(&job.headers, headers);

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coralline_overlay::{Except, Pointer, State};
+use coralline_overlay::{Except, State};
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
 };
@@ -22,17 +22,18 @@ use crate::limits::{
     MAX_PROVED, MAX_RESUMES, MIN_PEER_RATE, MIN_PROGRESS, PEER_RATE_PERIOD, PEER_STALL,
     RATE_PERIOD, RECEIVING_STALL, RESUME_BUDGET, RESUME_PROGRESS, SEAL_DELAY,
 };
+use crate::peer::Fit;
 use crate::policy::NoStore;
 use crate::reason::{Failure, Reason};
 use crate::standing::Dealing;
 use crate::tier::Stream;
 use crate::trailers;
-use crate::upstream::{Upstream, UpstreamBody};
+use crate::upstream::{Sender, Upstream, UpstreamBody};
 
 /// A body on its way, and the peer that sends it, if one does.
 pub(crate) struct Coming {
     pub(crate) body: UpstreamBody,
-    pub(crate) peer: Option<Pointer>,
+    pub(crate) peer: Option<Sender>,
 }
 
 /// What is left of a body, and where it has to end.
@@ -144,12 +145,12 @@ impl Proxy {
         pace: &mut Pace,
         flight: &Flight,
     ) -> Option<Result<Frame<Bytes>, Failure>> {
-        let is_holder = coming.peer.is_some_and(|peer| peer.state == State::Whole);
+        let is_holder = coming.peer.is_some_and(|peer| peer.pointer.state == State::Whole);
         if is_holder && pace.is_slow() {
             let detail = "the peer sends less than it should";
             return Some(Err(Failure::new(Reason::HttpResponseIncomplete, detail)));
         }
-        let patience = match coming.peer.map(|peer| peer.state) {
+        let patience = match coming.peer.map(|peer| peer.pointer.state) {
             None => self.stall_timeout,
             Some(State::Whole) => PEER_STALL,
             Some(State::Receiving) => RECEIVING_STALL,
@@ -181,10 +182,10 @@ impl Proxy {
     /// What is thought of whoever sent it, if it was a peer. One that was receiving itself is as fast as
     /// others let it be.
     fn judge(&self, coming: &Coming, dealing: Dealing) {
-        if let Some(peer) = &coming.peer
-            && (peer.state == State::Whole || dealing == Dealing::Failed)
+        if let Some(Sender { pointer, .. }) = &coming.peer
+            && (pointer.state == State::Whole || dealing == Dealing::Failed)
         {
-            self.peers.learn(peer, dealing);
+            self.peers.learn(pointer, dealing);
         }
     }
 
@@ -195,7 +196,7 @@ impl Proxy {
         flight: &Flight,
         job: &Job,
         arriving: &Arriving,
-        broken: Option<Pointer>,
+        broken: Option<Sender>,
         told: Option<&Announcement>,
     ) -> Option<Rest> {
         let at = flight.received();
@@ -208,18 +209,30 @@ impl Proxy {
             flight.set_stage(Stage::Locating);
             told.lost();
             let mut tried = Except::default();
-            tried.add(&[broken], None);
+            tried.add(&[broken.pointer], None);
             let located = told.locate_except(tried.clone()).await;
-            let (headers, told) = (&headers, Some(told));
             let rest_of = flight.proving();
-            let (tried, patience) = (&mut tried, RESUME_BUDGET);
-            let search = PeerSearch { flight, job, headers, told, rest: rest_of, tried, patience };
-            let good = |upstream: &Upstream| {
-                let proving = upstream.body.proving();
-                goes_on(arriving, at, upstream).is_some()
-                    && rest_of.is_none_or(|rest| proving.is_some_and(|more| more.is_same(rest)))
+            let search = PeerSearch {
+                flight,
+                job,
+                headers: &headers,
+                told: Some(told),
+                rest: rest_of,
+                tried: &mut tried,
+                patience: RESUME_BUDGET,
+                insists: true,
             };
-            if let Some(upstream) = self.ask_peers(search, located, good).await {
+            // Who has another version is as true.
+            let fits = |upstream: &Upstream| {
+                let proving = upstream.body.proving();
+                let same =
+                    rest_of.is_none_or(|rest| proving.is_some_and(|more| more.is_same(rest)));
+                match same && goes_on(arriving, at, upstream).is_some() {
+                    true => Fit::Good,
+                    false => Fit::Useless,
+                }
+            };
+            if let Some(upstream) = self.ask_peers(search, located, fits).await {
                 return rest(arriving, at, upstream);
             }
         }

@@ -27,17 +27,18 @@ use crate::clock;
 use crate::conditional::first_of;
 use crate::fetch::Job;
 use crate::fields::Mode;
-use crate::flight::{Begin, Flight, ForPeer};
+use crate::flight::{Arriving, Begin, FedPlace, Flight, ForPeer};
 use crate::flights::Boarding;
 use crate::interim::{Early, Line};
 use crate::limits::{INSIST_PATIENCE, MAX_AGAIN};
 use crate::message::{Source, Stored};
 use crate::page;
-use crate::peer::{Proved, is_part, prove};
+use crate::peer::{Proved, prove, refer, span_for_peer, write_depth};
 use crate::policy::{NoStore, Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
 use crate::slices::lacks;
+use crate::standing::PeerKey;
 use crate::tunnel::wanted_protocol;
 use crate::upload::Upload;
 use crate::{Proxy, PurgeError};
@@ -59,7 +60,7 @@ impl Proxy {
         let (mut parts, body) = request.into_parts();
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let host = parts.headers.get(HOST).cloned();
-        let human = entrance != Entrance::Peer;
+        let human = !matches!(entrance, Entrance::Peer(..));
         let line = Some(line).filter(|_| human && parts.version == Version::HTTP_11);
         let upgrade = parts.extensions.remove::<OnUpgrade>().zip(wanted_protocol(&parts));
         let answer = match self.admit(parts, entrance) {
@@ -73,7 +74,7 @@ impl Proxy {
                 .await
                 .map_err(|error| refused(&error))
                 .map(|()| (Source::None, own_page(StatusCode::OK, "purged\n".into()))),
-            Ok(Admitted::Site(asked)) if !human => self.serve_peer(&asked).await,
+            Ok(Admitted::Site(mut asked)) if !human => self.serve_peer(&mut asked).await,
             Ok(Admitted::Site(mut asked)) => match (upgrade, asked.target.site.clone()) {
                 (Some((upgrade, protocol)), Some(site)) if asked.is_read() => {
                     self.tunnel(&asked, &site, upgrade, protocol).await
@@ -336,52 +337,89 @@ impl Proxy {
     }
 
     /// Step 2 for a peer, which is served from what is held or arriving, and from nothing else.
-    async fn serve_peer(self: &Arc<Self>, asked: &Asked) -> Result<Answer, Failure> {
+    async fn serve_peer(self: &Arc<Self>, asked: &mut Asked) -> Result<Answer, Failure> {
         let (key, found) = self.held(asked).await;
-        let fresh = |stored: &Arc<Stored>| {
+        let fresh = |asked: &Asked, stored: &Stored| {
             stored.freshness.remaining(clock::now()).is_some() && !lacks(asked, stored)
         };
-        if let Some(stored) = found.filter(fresh) {
+        let answers = &self.metrics.answers;
+        if let Some(stored) = found.filter(|stored| fresh(asked, stored)) {
+            answers.stored.inc();
             return self.prove_stored(asked, &stored).await;
         }
-        let flight: Arc<Flight> = self.flights.find(&key).ok_or_else(miss)?;
+        let Some(flight) = self.flights.find(&key) else {
+            answers.missed.inc();
+            return Ok((Source::None, refer(&[], false)));
+        };
         let at = asked.selecting.get(RANGE).and_then(first_of);
-        match flight.begun_for_peer(at).await {
-            ForPeer::Begun(Begin::Stream(arriving)) if arriving.is_for(asked, false) => {
-                let source = arriving.source;
-                let status = joined(Forward::UriMiss, source);
-                let response = self.respond_arriving(asked, &arriving, &flight, status);
-                let response = self.counted_for_peer(response.ok_or_else(miss)?);
-                if needs_no_proof(asked, &response) {
-                    return Ok((source, response));
-                }
-                let proving = flight.proving().cloned().ok_or_else(miss)?;
-                let proved = Proved::Arriving(flight.clone(), proving);
-                let proved = prove(response, at.unwrap_or_default(), proved);
-                Ok((source, proved.ok_or_else(miss)?))
+        let asker = asked.asker.as_ref().ok_or_else(miss)?;
+        let refer = |to: &[PeerKey], again: bool| {
+            let is_nothing = to.is_empty() && !again;
+            if is_nothing { &answers.missed } else { &answers.referred }.inc();
+            Ok((Source::None, refer(to, again)))
+        };
+        match flight.begun_for_peer(asker, at).await {
+            ForPeer::Begun(Begin::Stream(arriving)) => {
+                answers.arriving.inc();
+                self.prove_arriving(asked, &arriving, flight, None)
             }
-            ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(&stored) => {
+            ForPeer::Fed(Begin::Stream(arriving), place, depth) => {
+                answers.arriving.inc();
+                let (source, mut response) =
+                    self.prove_arriving(asked, &arriving, flight, Some(place))?;
+                write_depth(response.headers_mut(), depth);
+                Ok((source, response))
+            }
+            ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(asked, &stored) => {
+                answers.stored.inc();
                 self.prove_stored(asked, &stored).await
             }
-            ForPeer::Later => Err(miss().with_status(StatusCode::SERVICE_UNAVAILABLE)),
-            _ => Err(miss()),
+            ForPeer::Full(fed) => refer(&fed, true),
+            ForPeer::Behind(source) => refer(source.as_slice(), false),
+            ForPeer::Later => refer(&[], true),
+            _ => refer(&[], false),
         }
     }
 
-    /// What is held, for a peer: a part as it is, the whole with its proof.
-    async fn prove_stored(
-        self: &Arc<Self>,
-        asked: &Asked,
-        stored: &Arc<Stored>,
+    /// What is arriving, for a peer, with its proof.
+    fn prove_arriving(
+        &self,
+        asked: &mut Asked,
+        arriving: &Arc<Arriving>,
+        flight: Arc<Flight>,
+        place: Option<FedPlace>,
     ) -> Result<Answer, Failure> {
-        let (source, response) = self.hit(asked, stored).await?;
-        let response = self.counted_for_peer(response);
-        if needs_no_proof(asked, &response) {
+        if !arriving.is_for(asked, false) {
+            return Err(miss());
+        }
+        let source = arriving.source;
+        let status = joined(Forward::UriMiss, source);
+        let span = span_for_peer(asked, &arriving.head).ok_or_else(miss)?;
+        let response = self.respond_arriving(asked, arriving, &flight, status);
+        let response = self.counted_for_peer(response.ok_or_else(miss)?);
+        if asked.is_head() {
             return Ok((source, response));
         }
+        let proving = flight.proving().cloned().ok_or_else(miss)?;
+        let proved = Proved::Arriving(flight, proving, place);
+        let proved = prove(response, span, proved);
+        Ok((source, proved.ok_or_else(miss)?))
+    }
+
+    /// What is held of the whole, for a peer, with its proof; to HEAD without, as there is nothing to prove.
+    async fn prove_stored(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        stored: &Arc<Stored>,
+    ) -> Result<Answer, Failure> {
+        let span = span_for_peer(asked, &stored.head).ok_or_else(miss)?;
+        if asked.is_head() {
+            return self.hit(asked, stored).await;
+        }
         let (proof, place) = self.proof_of(stored).await?;
-        let from = asked.selecting.get(RANGE).and_then(first_of).unwrap_or_default();
-        let proved = prove(response, from, Proved::Whole(proof)).ok_or_else(miss)?;
+        let (source, response) = self.hit(asked, stored).await?;
+        let response = self.counted_for_peer(response);
+        let proved = prove(response, span, Proved::Whole(proof)).ok_or_else(miss)?;
         Ok((source, proved.map(|body| body.holding(place))))
     }
 
@@ -410,11 +448,6 @@ impl Proxy {
 /// requests each have what they ask for (RFC 9111, section 5.2.2.4).
 fn shares_waiting(asked: &Asked) -> bool {
     asked.mode == Mode::Suffixed
-}
-
-/// What a peer may have without a proof: fields alone, and parts of what is fetched in parts.
-fn needs_no_proof(asked: &Asked, response: &Response<ResponseBody>) -> bool {
-    asked.is_head() || (is_part(response.status()) && !asked.proof)
 }
 
 /// As a peer is told.

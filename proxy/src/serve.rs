@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ use crate::limits::{
     ACCEPT_PAUSE, H2_PING, H2_SEND_BUFFER, HEAD_TIMEOUT, MAX_FIELDS, MAX_H2_STREAMS,
     MAX_PEER_STREAMS, MAX_REQUEST_HEAD, REQUEST_BUFFER, TLS_HANDSHAKE_TIMEOUT,
 };
-use crate::peer::peer_acceptor;
+use crate::peer::{identity_of, peer_acceptor};
 use crate::setup::crypto;
 use crate::{Proxy, StartError};
 
@@ -73,14 +74,6 @@ impl Door {
     pub fn peer(index: &Handle) -> Self {
         Self::Peer(peer_acceptor(index))
     }
-
-    const fn entrance(&self) -> Entrance {
-        match self {
-            Self::Http => Entrance::Client { tls: false },
-            Self::Https(_) => Entrance::Client { tls: true },
-            Self::Peer(_) => Entrance::Peer,
-        }
-    }
 }
 
 impl Proxy {
@@ -106,8 +99,9 @@ impl Proxy {
                 () = shutdown.cancelled() => break,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    if let Some(conversation) = self.admit_connection(stream, &door, &graceful) {
+                Ok((stream, addr)) => {
+                    let admitted = self.admit_connection(stream, addr.ip(), &door, &graceful);
+                    if let Some(conversation) = admitted {
                         connections.spawn(conversation);
                     }
                 }
@@ -126,6 +120,7 @@ impl Proxy {
     fn admit_connection(
         self: &Arc<Self>,
         stream: TcpStream,
+        ip: IpAddr,
         door: &Door,
         graceful: &GracefulShutdown,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
@@ -138,16 +133,23 @@ impl Proxy {
         let _ = stream.set_nodelay(true);
         let open = Open::new(slot, (!is_peer).then_some(&self.metrics.connections));
         let (proxy, watcher, door) = (self.clone(), graceful.watcher(), door.clone());
-        let entrance = door.entrance();
         Some(async move {
             let _open = open;
             let (Door::Https(acceptor) | Door::Peer(acceptor)) = door else {
+                let entrance = Entrance::Client { tls: false };
                 return proxy.converse(stream, entrance, watcher).await;
             };
             match timeout(TLS_HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                Ok(Ok(tls)) => proxy.converse(tls, entrance, watcher).await,
-                Ok(Err(error)) => tracing::debug!(?entrance, %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!("TLS handshake took too long"),
+                Ok(Ok(tls)) => {
+                    let entrance = match (is_peer, identity_of(tls.get_ref().1)) {
+                        (false, _) => Entrance::Client { tls: true },
+                        (true, Some(identity)) => Entrance::Peer(ip.to_canonical(), identity),
+                        (true, None) => return,
+                    };
+                    proxy.converse(tls, entrance, watcher).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%ip, is_peer, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%ip, is_peer, "TLS handshake took too long"),
             }
         })
     }
@@ -166,7 +168,7 @@ impl Proxy {
         });
         let protocol = match entrance {
             Entrance::Client { .. } => protocol(),
-            Entrance::Peer => peer_protocol(),
+            Entrance::Peer(..) => peer_protocol(),
         };
         let connection =
             protocol.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();

@@ -40,7 +40,7 @@ use crate::slices::plan::octets;
 use crate::slices::slice::{End, Slice};
 
 pub(crate) use begin::{Begun, Wanted};
-pub(crate) use plan::First;
+pub(crate) use plan::{First, Part, bytes};
 pub(crate) use read::{Sliced, lacks};
 
 /// The slices under way.

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::limits::{FORGIVEN_BY_HALF, MAX_STANDINGS, PEER_PENALTY, STANDING_MEMORY};
 
-/// A peer: where its content is, and who has to be there. Nobody gets another into disrepute.
+/// A peer: where its content is, and who has to be there. Nobody gets another into disrepute: what is said to
+/// be where it is not fails there, and nowhere else.
 pub(crate) type PeerKey = (SocketAddr, Identity);
 
 /// What came of asking a peer.
@@ -20,9 +21,12 @@ pub(crate) enum Dealing {
     Answered(Duration),
     /// It sent so many octets in this time, which was its own: nobody else held it up.
     Sent(u64, Duration),
+    /// It was waited for in vain, and may have been waiting for a slow origin itself.
+    Late,
     /// It could not be reached, did not answer in time, or broke off.
     Failed,
-    /// It sent what it should not have: wrong octets, or an answer that no cache may give.
+    /// It sent what it should not have: wrong octets, or an answer that no cache may give. Its key was there,
+    /// so that counts for it wherever it is.
     Wrong,
 }
 
@@ -45,6 +49,10 @@ struct Standing {
 const SHARE: f64 = 1.0 / 8.0;
 /// Faults that a wrong answer counts for.
 const WRONG: f64 = 8.0;
+/// And one that was late: who is so twice in a row may have a slow origin, who is so three times is left alone.
+const LATE: f64 = 0.5;
+/// Most that are counted: many transfers may find out at once. Twice as many shut out for no longer.
+const MAX_FAULTS: f64 = 2.0 * WRONG;
 /// What one fault costs in the order of peers: as much as an answer later by this.
 const FAULT_COST: Duration = Duration::from_millis(200);
 /// Octets whose sending counts in the order of peers, beside the beginning of the answer.
@@ -61,10 +69,13 @@ impl Standing {
     }
 
     fn add_faults(&mut self, now: Instant, more: f64) {
-        self.faults = self.faults(now) + more;
+        self.faults = (self.faults(now) + more).min(MAX_FAULTS);
         self.at = now;
+        if self.faults < 1.0 {
+            return;
+        }
         // Twice as long for each one that is not yet forgiven.
-        let longer = (self.faults.max(1.0) - 1.0).exp2();
+        let longer = (self.faults - 1.0).exp2();
         let pause = PEER_PENALTY.mul_f64(longer).min(STANDING_MEMORY);
         self.shunned_until = Some(now + pause);
     }
@@ -81,6 +92,7 @@ impl Standing {
             Dealing::Sent(octets, time) => {
                 self.rate = Some(mean(self.rate, octets as f64 / time.as_secs_f64()));
             }
+            Dealing::Late => self.add_faults(now, LATE),
             Dealing::Failed => self.add_faults(now, 1.0),
             Dealing::Wrong => self.add_faults(now, WRONG),
         }
@@ -96,34 +108,50 @@ impl Standing {
 /// Those of all peers that were dealt with lately. Cheap to share; bounded.
 pub(crate) struct Standings {
     peers: Cache<PeerKey, Standing>,
+    /// Those that were wrong, wherever they were. What else they do does not make it good.
+    liars: Cache<Identity, Standing>,
 }
 
 impl Standings {
     pub(crate) fn new() -> Self {
-        let peers = Cache::builder().max_capacity(MAX_STANDINGS).time_to_idle(STANDING_MEMORY);
-        Self { peers: peers.build() }
+        let of_peers = Cache::builder().max_capacity(MAX_STANDINGS).time_to_idle(STANDING_MEMORY);
+        let of_liars = Cache::builder().max_capacity(MAX_STANDINGS).time_to_idle(STANDING_MEMORY);
+        Self { peers: of_peers.build(), liars: of_liars.build() }
     }
 
     /// Learns from a dealing.
     pub(crate) fn learn(&self, now: Instant, peer: PeerKey, dealing: Dealing) {
-        self.peers.entry(peer).and_upsert_with(|known| {
-            let mut standing = known.map_or(Standing::new(now), moka::Entry::into_value);
-            standing.learn(now, dealing);
-            standing
-        });
+        match dealing {
+            Dealing::Wrong => learn(&self.liars, now, peer.1, dealing),
+            _ => learn(&self.peers, now, peer, dealing),
+        }
     }
 
     /// It failed a while ago, or was wrong a longer while ago: nobody asks it now.
     pub(crate) fn shuns(&self, now: Instant, peer: PeerKey) -> bool {
-        let until = self.peers.get(&peer).and_then(|standing| standing.shunned_until);
-        until.is_some_and(|until| now < until)
+        let standings = [self.peers.get(&peer), self.liars.get(&peer.1)];
+        let mut until = standings.into_iter().flatten().filter_map(|known| known.shunned_until);
+        until.any(|until| now < until)
     }
 
     /// The time that a small answer of this peer is expected to take, with its faults counted in; of one
     /// that is not known, what is `usual` where it is.
     pub(crate) fn cost(&self, now: Instant, peer: PeerKey, usual: Duration) -> Duration {
-        self.peers.get(&peer).map_or(usual, |standing| standing.cost(now, usual))
+        let wrong = self.liars.get(&peer.1).map_or(0.0, |standing| standing.faults(now));
+        let cost = self.peers.get(&peer).map_or(usual, |standing| standing.cost(now, usual));
+        cost + FAULT_COST.mul_f64(wrong)
     }
+}
+
+fn learn<K>(standings: &Cache<K, Standing>, now: Instant, who: K, dealing: Dealing)
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+{
+    standings.entry(who).and_upsert_with(|known| {
+        let mut standing = known.map_or(Standing::new(now), moka::Entry::into_value);
+        standing.learn(now, dealing);
+        standing
+    });
 }
 
 #[cfg(test)]
@@ -133,7 +161,7 @@ mod tests {
     const USUAL: Duration = Duration::from_millis(60);
 
     fn peer(port: u16) -> PeerKey {
-        (([44, 0, 0, 1], port).into(), Identity([0; 32]))
+        (([44, 0, 0, 1], port).into(), Identity([port.to_be_bytes()[1]; 32]))
     }
 
     #[tokio::test(start_paused = true)]
@@ -168,9 +196,48 @@ mod tests {
         assert_eq!(first, PEER_PENALTY.as_secs());
         let later: Vec<_> = (0..3).map(|_| shunned_for(Dealing::Failed)).collect();
         assert!(later.is_sorted() && later[2] > first, "{later:?}");
-        assert!(shunned_for(Dealing::Wrong) > 2 * later[2]);
         assert_eq!(shunned_for(Dealing::Answered(USUAL)), 0, "it answers well again");
+        let wrong = shunned_for(Dealing::Wrong);
+        assert!(wrong > 2 * later[2]);
+        assert_eq!(shunned_for(Dealing::Answered(USUAL)), wrong, "that makes no lie good");
         let much_later = now + 20 * FORGIVEN_BY_HALF;
         assert!(standings.cost(much_later, peer(1), USUAL) < USUAL + Duration::from_millis(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_liar_is_known_at_any_port_and_others_are_not_taken_for_it() {
+        let (standings, now) = (Standings::new(), Instant::now());
+        let ((addr, liar), (other_addr, other)) = (peer(1), peer(2));
+        standings.learn(now, (addr, liar), Dealing::Wrong);
+        assert!(standings.shuns(now, (addr, liar)) && standings.shuns(now, (other_addr, liar)));
+        assert!(standings.cost(now, (other_addr, liar), USUAL) > USUAL);
+        assert!(!standings.shuns(now, (addr, other)));
+        // Anybody may say that another is where it is not.
+        standings.learn(now, (addr, other), Dealing::Failed);
+        assert!(standings.shuns(now, (addr, other)) && !standings.shuns(now, (other_addr, other)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_that_find_out_at_once_are_no_more_than_one() {
+        let (standings, now) = (Standings::new(), Instant::now());
+        for _ in 0..10_000 {
+            standings.learn(now, peer(1), Dealing::Wrong);
+            standings.learn(now, peer(1), Dealing::Failed);
+        }
+        assert!(standings.shuns(now, peer(1)));
+        assert!(!standings.shuns(now + STANDING_MEMORY, peer(1)), "it is forgiven all the same");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_late_once_may_have_a_slow_origin() {
+        let (standings, mut now) = (Standings::new(), Instant::now());
+        let late = |now| {
+            standings.learn(now, peer(1), Dealing::Late);
+            standings.shuns(now, peer(1))
+        };
+        assert!(!late(now));
+        now += Duration::from_secs(600);
+        let again = [0, 1, 2].map(|turn| late(now + Duration::from_secs(10 * turn)));
+        assert_eq!(again, [false, false, true]);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coralline_overlay::Pointer;
+use coralline_receipt::Subject;
 use http::response;
 use http_body::{Body, Frame};
 use http_body_util::Empty;
@@ -32,7 +33,15 @@ pub(crate) struct Upstream {
     pub(crate) times: Times,
     pub(crate) source: Source,
     /// The peer that sends it, if one does.
-    pub(crate) peer: Option<Pointer>,
+    pub(crate) peer: Option<Sender>,
+}
+
+/// A peer that sends something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) pointer: Pointer,
+    /// Nodes between this one and the origin, if the peer is receiving it itself; else none.
+    pub(crate) depth: u8,
 }
 
 /// What is received, and the octets of content so far by whoever sends it.
@@ -94,11 +103,19 @@ impl UpstreamBody {
         }
     }
 
-    /// Octets of the content, where that is known.
+    /// Octets of the content, where that is known; of a peer's part, those of the whole.
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
             Self::Plain(body) => body.incoming.size_hint().exact(),
             Self::Proved(body) => body.length(),
+        }
+    }
+
+    /// What a peer's is about, as it was signed.
+    pub(crate) fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Proved(body) => body.subject(),
         }
     }
 

@@ -64,12 +64,15 @@ impl Encoder {
     }
 
     /// The same content goes on under the word of another, with which what is offered from now on is proved.
-    /// Changes nothing while there is something to send, nor for a slice.
-    pub fn go_on_under(&mut self, receipt: &Receipt) {
-        if self.is_waiting() && self.span.is_rest() {
+    /// Changes nothing, and is false, while there is something to send, and for a slice: who has that alone
+    /// cannot tell that both mean the same content.
+    pub fn go_on_under(&mut self, receipt: &Receipt) -> bool {
+        let may = self.is_waiting() && self.span.is_rest();
+        if may {
             self.parts.push_back(introduction(receipt));
             self.told = receipt.head.whole;
         }
+        may
     }
 
     /// So many octets of the content that [`Step::Content`] named were sent.

@@ -11,6 +11,7 @@ mod harness;
 mod keep;
 mod kill;
 mod large;
+mod liars;
 mod life;
 mod million;
 mod names;

@@ -14,7 +14,7 @@ use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::version::TLS13;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
-    PeerIncompatible, ServerConfig, SignatureAlgorithm, SignatureScheme,
+    PeerIncompatible, ServerConfig, ServerConnection, SignatureAlgorithm, SignatureScheme,
 };
 
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -55,6 +55,15 @@ pub fn peer_connector(index: &Handle, identity: Identity) -> TlsConnector {
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     TlsConnector::from(Arc::new(config))
+}
+
+/// Who has come in by [`peer_acceptor`].
+pub(crate) fn identity_of(connection: &ServerConnection) -> Option<Identity> {
+    identity(connection.peer_certificates()?.first()?)
+}
+
+fn identity(key: &CertificateDer<'_>) -> Option<Identity> {
+    key.strip_prefix(&SPKI).and_then(|key| key.try_into().ok()).map(Identity)
 }
 
 fn spki(identity: Identity) -> Vec<u8> {
@@ -108,8 +117,7 @@ impl Verifier {
     }
 
     fn check(&self, key: &CertificateDer<'_>) -> Result<(), Error> {
-        let identity = key.strip_prefix(&SPKI).and_then(|key| key.try_into().ok()).map(Identity);
-        let identity = identity.ok_or(CertificateError::BadEncoding)?;
+        let identity = identity(key).ok_or(CertificateError::BadEncoding)?;
         match self.expected {
             Some(expected) if expected != identity => {
                 Err(CertificateError::ApplicationVerificationFailure.into())

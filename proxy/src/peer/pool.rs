@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use super::identity::peer_connector;
 use crate::limits::{
-    H2_PING, H2_SEND_BUFFER, IDLE_TIMEOUT, MAX_PEERS, MAX_RESPONSE_HEAD, PEER_CONNECT_TIMEOUT,
-    PEER_CONNECTION_WINDOW, PEER_STREAM_WINDOW,
+    H2_SEND_BUFFER, IDLE_TIMEOUT, MAX_PEERS, MAX_RESPONSE_HEAD, PEER_CONNECT_TIMEOUT,
+    PEER_CONNECTION_WINDOW, PEER_PING, PEER_PING_TIMEOUT, PEER_STREAM_WINDOW,
 };
 use crate::upstream::NoBody;
 
@@ -94,7 +94,8 @@ impl Pool {
         let tls = tls.connect(ServerName::from(addr.ip()), tcp).await?;
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(Some(H2_PING))
+            .keep_alive_interval(Some(PEER_PING))
+            .keep_alive_timeout(PEER_PING_TIMEOUT)
             .max_header_list_size(u32::try_from(MAX_RESPONSE_HEAD).unwrap_or(u32::MAX))
             .max_send_buf_size(H2_SEND_BUFFER)
             .initial_stream_window_size(PEER_STREAM_WINDOW)

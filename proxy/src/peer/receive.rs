@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coralline_receipt::{Event, Receipt, Wrong};
+use coralline_receipt::{Event, Receipt, Subject, Wrong};
 use tokio::time::{Instant, timeout};
 
 use crate::body::next_piece;
@@ -17,8 +17,10 @@ use crate::upstream::Counted;
 pub(crate) struct ProvedBody {
     incoming: Counted,
     proving: Proving,
-    /// Octets of the content, where that is known.
+    /// Octets of the content, where that is known: of the whole, also where only a part of it comes.
     length: Option<u64>,
+    /// What the receipt is about, once it is there.
+    subject: Option<Subject>,
     peer: PeerKey,
     standings: Arc<Standings>,
 }
@@ -30,7 +32,7 @@ impl ProvedBody {
         peer: PeerKey,
         standings: Arc<Standings>,
     ) -> Self {
-        Self { incoming, proving, length: None, peer, standings }
+        Self { incoming, proving, length: None, subject: None, peer, standings }
     }
 
     pub(crate) fn proving(&self) -> &Proving {
@@ -47,12 +49,18 @@ impl ProvedBody {
         self.length
     }
 
-    /// The receipt, which comes first.
-    pub(crate) async fn receipt(&mut self, stall: Duration) -> Result<Receipt, Failure> {
-        match self.event(stall).await? {
+    pub(crate) fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
+    }
+
+    /// The receipt, which comes first, and all of it within `patience`.
+    pub(crate) async fn receipt(&mut self, patience: Duration) -> Result<Receipt, Failure> {
+        let first = timeout(patience, self.event(patience)).await;
+        match first.unwrap_or_else(|_| Err(self.silent(patience)))? {
             Some(Event::Receipt(receipt)) => {
                 let head = receipt.head;
                 self.length = receipt.subject.length.or(head.whole.then_some(head.size));
+                self.subject = Some(receipt.subject.clone());
                 Ok(*receipt)
             }
             _ => Err(self.fail(Wrong::Malformed)),
@@ -64,10 +72,7 @@ impl ProvedBody {
     pub(crate) async fn next(&mut self, stall: Duration) -> Option<Result<Bytes, Failure>> {
         match timeout(stall, self.content(stall)).await {
             Ok(content) => content.transpose(),
-            Err(_) => {
-                let detail = format!("the peer at {} proved nothing for {stall:?}", self.peer.0);
-                Some(Err(Failure::new(Reason::HttpResponseTimeout, detail)))
-            }
+            Err(_) => Some(Err(self.silent(stall))),
         }
     }
 
@@ -103,6 +108,11 @@ impl ProvedBody {
                 }
             };
         }
+    }
+
+    fn silent(&self, patience: Duration) -> Failure {
+        let detail = format!("the peer at {} proved nothing for {patience:?}", self.peer.0);
+        Failure::new(Reason::HttpResponseTimeout, detail)
     }
 
     fn fail(&self, wrong: Wrong) -> Failure {

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 
 use crate::body::ResponseBody;
-use crate::flight::Flight;
+use crate::flight::{FedPlace, Flight};
 use crate::proving::{PROOF, Proving};
 use crate::reason::{Failure, Reason};
 
@@ -18,30 +18,35 @@ use crate::reason::{Failure, Reason};
 pub(crate) enum Proved {
     /// All of it is here.
     Whole(Arc<Proof>),
-    /// It is arriving.
-    Arriving(Arc<Flight>, Proving),
+    /// It is arriving; who is sent it has a place, if need be.
+    Arriving(
+        Arc<Flight>,
+        Proving,
+        #[expect(dead_code, reason = "it is held, not read")] Option<FedPlace>,
+    ),
 }
 
 /// Puts the stream that proves the content in place of the content of `response`, which is the whole, or
-/// where it is a part, all of it from `from` on. Nothing if there is nothing to show.
+/// where it is a part, this span of it. Nothing if there is nothing to show.
 pub(crate) fn prove(
     response: Response<ResponseBody>,
-    from: u64,
+    span: Span,
     proved: Proved,
 ) -> Option<Response<ResponseBody>> {
     let receipt = match &proved {
         Proved::Whole(proof) => proof.receipt().clone(),
-        Proved::Arriving(_, proving) => proving.receipt()?,
+        Proved::Arriving(_, proving, _) => proving.receipt()?,
     };
     let (mut head, content) = response.into_parts();
-    let from = if head.status == StatusCode::PARTIAL_CONTENT { from } else { 0 };
-    if from == 0 && head.status.as_u16() != receipt.subject.status {
+    let partial = head.status == StatusCode::PARTIAL_CONTENT;
+    if !partial && head.status.as_u16() != receipt.subject.status {
         return None;
     }
+    let span = if partial { span } else { Span::Rest(0) };
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(ACCEPT_RANGES);
     head.headers.insert(PROOF, HeaderValue::from_static(FORM));
-    let encoder = Encoder::new(&receipt, Span::Rest(from));
+    let encoder = Encoder::new(&receipt, span);
     let sending =
         Sending { encoder, subject: receipt.subject, content, held: Bytes::new(), proved };
     let pieces = stream::unfold(Some(sending), |sending| async move {
@@ -100,7 +105,7 @@ impl Sending {
                 self.encoder.offer(proof.provable());
                 !self.encoder.is_waiting()
             }
-            Proved::Arriving(flight, proving) => {
+            Proved::Arriving(flight, proving, _) => {
                 let (encoder, subject) = (&mut self.encoder, &mut self.subject);
                 flight
                     .until(|ended| {

@@ -18,6 +18,7 @@ use crate::flights::{Landing, origin_of};
 use crate::limits::SMALL_SLICED;
 use crate::message::{Body, Head, Stored};
 use crate::policy::{NoStore, Rules};
+use crate::proving::vouched_for;
 use crate::target::Target;
 use crate::upstream::Upstream;
 
@@ -145,15 +146,12 @@ impl Proxy {
         Ok(Arc::new(arriving))
     }
 
-    /// Whether a peer's answer to a request for a part will do.
+    /// Whether a peer's answer to a request for a part will do: a part of a whole that is as it was signed.
     pub(crate) fn is_good_part(&self, job: &Job, upstream: &Upstream) -> bool {
-        let part = Part::of(&upstream.head.headers);
-        match upstream.head.status {
-            StatusCode::PARTIAL_CONTENT => {
-                part.is_some_and(|part| self.part_of(job, upstream, part.total).is_ok())
-            }
-            StatusCode::RANGE_NOT_SATISFIABLE => true,
-            _ => false,
-        }
+        let partial = upstream.head.status == StatusCode::PARTIAL_CONTENT;
+        let Some(part) = Part::of(&upstream.head.headers).filter(|_| partial) else { return false };
+        let arriving = self.part_of(job, upstream, part.total);
+        upstream.body.length() == Some(part.total)
+            && arriving.is_ok_and(|arriving| vouched_for(job, &arriving, upstream))
     }
 }

@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use coralline_disk::limits::{MAX_OBJECT, SLICE};
+use coralline_receipt::limits::GROUP;
 use http::StatusCode;
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED,
@@ -64,13 +65,16 @@ impl First {
         }
     }
 
-    /// The slices that this part brings or begins, if it is the one that was asked for.
+    /// The slices that this part brings or begins, if it is the one that was asked for. What a peer gives begins
+    /// with a whole group, where the end is asked for.
     pub(crate) fn slices(self, part: &Part) -> Option<Range<u32>> {
         let Part { first, end, total } = *part;
         let end = match self {
             Self::From(from, end) => (from == first).then_some(end.min(total))?,
             Self::Last(octets) => {
-                (end == total && first == total.saturating_sub(octets)).then_some(end)?
+                let asked = total.saturating_sub(octets);
+                let begins = first == asked || first == asked - asked % GROUP;
+                (end == total && begins).then_some(end)?
             }
         };
         let (first, end) = (first.div_ceil(SLICE_U64), end.div_ceil(SLICE_U64));

@@ -11,6 +11,7 @@ mod crowd;
 mod disk;
 mod history;
 mod model;
+mod parts;
 mod peers;
 mod purge;
 mod rules;

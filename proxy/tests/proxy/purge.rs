@@ -143,6 +143,24 @@ async fn neither_a_peer_nor_a_late_transfer_brings_it_back() {
     check(&a.get(&host, "/a", &[]).await, "1", "local");
 }
 
+/// A purge is of one node. Others that still have it are none the worse for it.
+#[tokio::test]
+async fn who_has_what_was_purged_here_is_asked_for_other_things() {
+    let origin = counting().await;
+    let a = Node::start("127.0.0.1", None, |_| ()).await;
+    let b = Node::start("127.0.0.2", Some(&a), |_| ()).await;
+    a.knows(1).await;
+    b.knows(1).await;
+    let host = origin.host();
+    check(&a.get(&host, "/a", &[]).await, "1", "origin");
+    check(&a.get(&host, "/b", &[]).await, "2", "origin");
+    let url = format!("http://localhost:{}/a", origin.addr.port());
+    b.proxy.purge(&Purge { urls: vec![url], hard: true, ..Purge::default() }).await.unwrap();
+    check(&b.get(&host, "/a", &[]).await, "3", "origin");
+    let other = b.get(&host, "/b", &[]).await.source();
+    assert!(other.starts_with("peer:"), "{other}");
+}
+
 #[tokio::test]
 async fn the_method_purges_for_who_has_the_token() {
     let origin = counting().await;

@@ -12,12 +12,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{Connection, Node, Origin, PATIENCE, Response, until};
 
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+pub(crate) const MIB: u64 = 1 << 20;
+pub(crate) const GIB: u64 = 1 << 30;
 
 /// How an origin answers what it is asked for a range.
 #[derive(Clone, Copy, PartialEq)]
-enum Manner {
+pub(crate) enum Manner {
     Ranges,
     /// 200 and all of it, whatever is asked.
     Ignores,
@@ -32,17 +32,17 @@ enum Manner {
 }
 
 /// An origin with one large object, whose octets follow from their place and the version.
-struct Large {
-    origin: Origin,
+pub(crate) struct Large {
+    pub(crate) origin: Origin,
     version: Arc<AtomicU8>,
     /// What it was asked for, as octets.
     asked: Arc<Mutex<Vec<Range<u64>>>>,
-    sent: Arc<AtomicU64>,
+    pub(crate) sent: Arc<AtomicU64>,
     /// Nothing is sent beyond a head until this is true.
-    open: Arc<AtomicBool>,
+    pub(crate) open: Arc<AtomicBool>,
 }
 
-fn octets(version: u8, range: Range<u64>) -> Vec<u8> {
+pub(crate) fn octets(version: u8, range: Range<u64>) -> Vec<u8> {
     let words = range.start / 8..range.end.div_ceil(8);
     let word = |n: u64| {
         let mixed = (n ^ u64::from(version) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -63,7 +63,7 @@ fn tag(version: u8) -> String {
 }
 
 impl Large {
-    async fn start(total: u64, manner: Manner) -> Self {
+    pub(crate) async fn start(total: u64, manner: Manner) -> Self {
         Self::with(total, manner, tag).await
     }
 
@@ -93,7 +93,7 @@ impl Large {
     }
 
     /// How often each slice was asked for.
-    fn slices(&self) -> BTreeMap<u64, usize> {
+    pub(crate) fn slices(&self) -> BTreeMap<u64, usize> {
         let mut slices = BTreeMap::new();
         for range in &*self.asked.lock().unwrap() {
             for slice in range.start / MIB..range.end.div_ceil(MIB) {
@@ -176,7 +176,7 @@ async fn send(
 }
 
 /// A busy machine is no reason to ask again, which would count.
-fn patient(config: &mut coralline_config::Config) {
+pub(crate) fn patient(config: &mut coralline_config::Config) {
     config.origin.response_timeout = PATIENCE;
     config.origin.stall_timeout = PATIENCE;
 }
@@ -191,12 +191,12 @@ async fn node_at(dir: &Path) -> Node {
     .await
 }
 
-async fn range(node: &Node, large: &Large, range: &str) -> Response {
+pub(crate) async fn range(node: &Node, large: &Large, range: &str) -> Response {
     node.get(&large.origin.host(), "/", &[&format!("Range: bytes={range}")]).await
 }
 
 /// A 206 with these octets of the version.
-fn check(response: &Response, version: u8, range: Range<u64>, total: u64) {
+pub(crate) fn check(response: &Response, version: u8, range: Range<u64>, total: u64) {
     assert_eq!(response.status, 206, "{response:?}");
     let told = format!("bytes {}-{}/{total}", range.start, range.end - 1);
     assert_eq!(response.field("content-range").unwrap(), told);
@@ -204,7 +204,7 @@ fn check(response: &Response, version: u8, range: Range<u64>, total: u64) {
 }
 
 /// Waits until all that was asked for has come.
-async fn settled(node: &Node) {
+pub(crate) async fn settled(node: &Node) {
     until("all slices have come", || node.counted("coralline_slices_arriving") == 0.0).await;
 }
 

@@ -98,6 +98,40 @@ async fn a_claimant_that_dies_is_replaced_by_one_other() {
     assert!(resumed >= 1.0);
 }
 
+/// A crowd of nodes comes at once: the claimant feeds a few, these feed others, and the origin sends one copy.
+#[tokio::test]
+async fn a_crowd_of_nodes_hangs_as_a_tree_on_the_claimant() {
+    let (origin, gate) = halting().await;
+    let mut nodes = vec![Node::start("127.0.0.1", None, |_| ()).await];
+    for last in 2..=12 {
+        nodes.push(Node::start(&format!("127.0.0.{last}"), Some(&nodes[0]), |_| ()).await);
+    }
+    for node in &nodes {
+        node.knows(11).await;
+    }
+    let host = origin.host();
+    let gets = async {
+        let gets = nodes.iter().map(|node| node.get(&host, "/", &[]));
+        futures_util::future::join_all(gets).await
+    };
+    let open = async {
+        for node in &nodes {
+            let half = || node.counted("coralline_flight_bytes") >= LENGTH as f64 / 2.0;
+            until("it has the first half", half).await;
+        }
+        gate.add_permits(1);
+    };
+    let (responses, ()) = tokio::join!(gets, open);
+    for response in responses {
+        assert!(response.whole && response.body == body(), "{}", response.head);
+    }
+    assert_eq!(origin.count(), 1);
+    let fed = |node: &Node| node.counted_as("coralline_peer_answers_total", "arriving");
+    let fed: Vec<_> = nodes.iter().map(fed).collect();
+    assert_eq!(fed.iter().sum::<f64>(), 11.0, "{fed:?}");
+    assert!(fed.iter().all(|fed| *fed <= 4.0), "{fed:?}");
+}
+
 /// All copies run out together: the origin hears of it once.
 #[tokio::test]
 async fn what_many_hold_is_validated_by_one() {

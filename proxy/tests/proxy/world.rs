@@ -192,14 +192,30 @@ impl Node {
 
     /// A counter of this node, summed over its labels.
     pub(crate) fn counted(&self, name: &str) -> f64 {
+        self.counted_of(name, None)
+    }
+
+    /// The same of the one that has this `label`.
+    pub(crate) fn counted_as(&self, name: &str, label: &str) -> f64 {
+        self.counted_of(name, Some(label))
+    }
+
+    fn counted_of(&self, name: &str, label: Option<&str>) -> f64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name).expect("registered");
+        let has = |label| family.get_metric().iter().any(|m| is_labelled(m, label));
+        assert!(label.is_none_or(has), "no such label");
         family
             .get_metric()
             .iter()
+            .filter(|m| label.is_none_or(|label| is_labelled(m, label)))
             .map(|m| m.get_counter().get_value() + m.get_gauge().get_value())
             .sum()
     }
+}
+
+fn is_labelled(metric: &prometheus::proto::Metric, label: &str) -> bool {
+    metric.get_label().iter().any(|pair| pair.value() == label)
 }
 
 /// A response as it came.
