@@ -85,6 +85,11 @@ pub(crate) const STALL: Duration = Duration::from_secs(120);
 
 /// Connections of peers held at once; more are closed at once.
 pub(crate) const MAX_PEER_CONNECTIONS: usize = 1024;
+/// Of these, connections of one public IPv4 address or IPv6 /56: eight nodes may be at an address, which have
+/// one each, and another while they replace that. With [`MAX_PEER_STREAMS`] each, nobody is asked more.
+pub(crate) const MAX_PEER_CONNECTIONS_PER_PREFIX: usize = 16;
+/// Of these, such that have not yet shown who they are: a handshake costs the one who asks for it nothing.
+pub(crate) const MAX_PEER_HANDSHAKES_PER_PREFIX: usize = 8;
 /// Streams of one HTTP/2 connection.
 pub(crate) const MAX_H2_STREAMS: u32 = 100;
 /// A client that has sent no complete head for this long is closed: slow heads and idle keep-alive.

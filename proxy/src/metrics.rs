@@ -47,6 +47,8 @@ pub(crate) struct PeerOutcomes {
     pub(crate) served: IntCounter,
     pub(crate) missed: IntCounter,
     pub(crate) failed: IntCounter,
+    /// Asked of a second peer while the first was late.
+    pub(crate) hedged: IntCounter,
 }
 
 /// How long the index takes, by what is asked.
@@ -76,6 +78,7 @@ pub(crate) struct Metrics {
     errors: Vec<IntCounter>,
     pub(crate) connections: IntGauge,
     pub(crate) refused_connections: IntCounter,
+    pub(crate) refused_peers: IntCounter,
     pub(crate) cache_bytes: IntGauge,
     pub(crate) cache_objects: IntGauge,
     pub(crate) evictions: IntCounter,
@@ -87,6 +90,7 @@ pub(crate) struct Metrics {
     pub(crate) received: Received,
     pub(crate) peer_bytes: IntCounter,
     pub(crate) resumed: IntCounter,
+    pub(crate) wrong_peers: IntCounter,
     pub(crate) slices: IntCounter,
     pub(crate) slices_arriving: IntGauge,
     pub(crate) peers: PeerOutcomes,
@@ -128,6 +132,10 @@ impl Metrics {
                 "coralline_http_connections_refused_total",
                 "Connections closed at once, since as many as allowed were open.",
             )?,
+            refused_peers: counter(
+                "coralline_peer_connections_refused_total",
+                "Connections of peers closed at once: as many as allowed were open, in all or of that address.",
+            )?,
             cache_bytes: gauge("coralline_cache_bytes", "Octets of stored responses.")?,
             cache_objects: gauge("coralline_cache_objects", "Responses stored.")?,
             disk: DiskMetrics::new(registry)?,
@@ -150,6 +158,10 @@ impl Metrics {
                 "coralline_peer_response_bytes_total",
                 "Octets of content sent to peers, without proofs.",
             )?,
+            wrong_peers: counter(
+                "coralline_peer_wrong_total",
+                "Times that a peer sent what it should not have: it is left alone for a while.",
+            )?,
             resumed: counter(
                 "coralline_resumed_transfers_total",
                 "Transfers that broke off and went on from where they stood.",
@@ -166,6 +178,10 @@ impl Metrics {
                 served: peers.with_label_values(&["served"]),
                 missed: peers.with_label_values(&["missed"]),
                 failed: peers.with_label_values(&["failed"]),
+                hedged: counter(
+                    "coralline_peer_hedges_total",
+                    "Requests that went to another peer as well, since the first was late.",
+                )?,
             },
             locating: locating(registry)?,
             answers: PeerAnswers {
