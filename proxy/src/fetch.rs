@@ -100,7 +100,9 @@ impl Proxy {
     ) {
         let key = Key::of_name(job.uri.as_bytes());
         let (announcement, mut located) = if job.shared {
+            let since = Instant::now();
             let (told, located) = Announcement::locate(&self.index, key, &self.closing).await;
+            self.metrics.locating.claim.observe(since.elapsed().as_secs_f64());
             (Some(told), located)
         } else {
             (None, Located::Unknown)
@@ -451,7 +453,13 @@ impl Proxy {
         // nobody falls in between.
         stored.due_for_announcement(clock::now());
         let keep = || match written {
-            true => self.store.insert(&job.uri, &stored),
+            true => {
+                self.store.insert(&job.uri, &stored);
+                // Nobody could prove it before its end.
+                if let Some(tier) = self.tier.as_ref().filter(|_| stored.kept_proof().is_some()) {
+                    tier.keep_proof(&job.uri, &stored);
+                }
+            }
             false => self.keep(&job.uri, &stored),
         };
         if !landing.keep(keep) {

@@ -107,6 +107,7 @@ mod page;
 mod pass;
 mod peer;
 mod policy;
+mod prefixes;
 mod proving;
 mod pump;
 mod purge;
@@ -155,13 +156,15 @@ use crate::fields::Signature;
 use crate::flights::Flights;
 use crate::guard::Guard;
 use crate::limits::{
-    MAX_BACKGROUND, MAX_ORIGIN_CONNECTIONS, MAX_PASSING, MAX_PEER_CONNECTIONS, MAX_TUNNELS,
-    MAX_UNSHARED, MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY, WITHDRAW_PARALLEL,
+    MAX_BACKGROUND, MAX_ORIGIN_CONNECTIONS, MAX_PASSING, MAX_PEER_CONNECTIONS,
+    MAX_PEER_CONNECTIONS_PER_PREFIX, MAX_PEER_HANDSHAKES_PER_PREFIX, MAX_TUNNELS, MAX_UNSHARED,
+    MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY, WITHDRAW_PARALLEL,
 };
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::peer::Peers;
 use crate::policy::NoStore;
+use crate::prefixes::Prefixes;
 use crate::purge::Purges;
 use crate::purge_log::Log;
 use crate::setup::{origin_tls, own_addresses, user_agent};
@@ -226,6 +229,9 @@ pub struct Proxy {
     tunnels: Arc<Semaphore>,
     client_slots: Arc<Semaphore>,
     peer_slots: Arc<Semaphore>,
+    /// Connections of peers, and those of them that have yet to show who they are.
+    peer_prefixes: Prefixes,
+    handshake_prefixes: Prefixes,
 }
 
 impl Proxy {
@@ -313,7 +319,12 @@ impl Proxy {
             ),
             sites: config.sites.iter().map(site).collect(),
             background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
-            peers: Peers::new(&index, metrics.peers.clone(), metrics.received.clone()),
+            peers: Peers::new(
+                &index,
+                metrics.peers.clone(),
+                metrics.received.clone(),
+                metrics.wrong_peers.clone(),
+            ),
             index,
             metrics,
             closing: CancellationToken::new(),
@@ -321,6 +332,8 @@ impl Proxy {
             tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
             client_slots: Arc::new(Semaphore::new(config.http.max_connections)),
             peer_slots: Arc::new(Semaphore::new(MAX_PEER_CONNECTIONS)),
+            peer_prefixes: Prefixes::new(MAX_PEER_CONNECTIONS_PER_PREFIX),
+            handshake_prefixes: Prefixes::new(MAX_PEER_HANDSHAKES_PER_PREFIX),
         });
         tokio::spawn(keep_house(Arc::downgrade(&proxy)));
         tokio::spawn(withdraw_evicted(Arc::downgrade(&proxy), evictions));

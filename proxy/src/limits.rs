@@ -50,9 +50,12 @@ pub(crate) const LARGE_SHARE: u64 = 7;
 /// How long octets from the origin wait for more before they are signed: a slow origin's reach the peers as
 /// they come, and few are signed twice.
 pub(crate) const SEAL_DELAY: Duration = Duration::from_millis(20);
-/// Longest proof that is kept on disk beside a response, in octets: that of 6 MiB, with as much room left as
-/// the fields of a response may take. What is longer is shown to peers as long as it is in memory.
-pub(crate) const MAX_KEPT_PROOF: usize = 24 << 10;
+/// Most octets of the nodes of a proof that is kept on disk beside the fields of a response, which leave room
+/// for those of 6 MiB. Longer ones stand by themselves.
+pub(crate) const MAX_KEPT_PROOF: usize = 23 << 10;
+/// Memory for proofs that are read from disk while a peer is shown them, in KiB: two of the longest, or four
+/// hundred of 20 MiB. Who comes beyond may come again.
+pub(crate) const PROOFS_READ: usize = 33 << 10;
 /// How often in a row one transfer that broke may go on from where it stood.
 pub(crate) const MAX_RESUMES: u32 = 3;
 /// Octets of one body that are proved to peers: a proof takes 64 for each 16 KiB, 16 MiB for all of this.
@@ -82,6 +85,11 @@ pub(crate) const STALL: Duration = Duration::from_secs(120);
 
 /// Connections of peers held at once; more are closed at once.
 pub(crate) const MAX_PEER_CONNECTIONS: usize = 1024;
+/// Of these, connections of one public IPv4 address or IPv6 /56: eight nodes may be at an address, which have
+/// one each, and another while they replace that. With [`MAX_PEER_STREAMS`] each, nobody is asked more.
+pub(crate) const MAX_PEER_CONNECTIONS_PER_PREFIX: usize = 16;
+/// Of these, such that have not yet shown who they are: a handshake costs the one who asks for it nothing.
+pub(crate) const MAX_PEER_HANDSHAKES_PER_PREFIX: usize = 8;
 /// Streams of one HTTP/2 connection.
 pub(crate) const MAX_H2_STREAMS: u32 = 100;
 /// A client that has sent no complete head for this long is closed: slow heads and idle keep-alive.
@@ -341,3 +349,7 @@ pub(crate) const MAX_TAGS: usize = 256;
 /// Octets of a tag: Cloudflare allows 1,024 in all, nobody needs one half as long.
 pub(crate) const MAX_TAG: usize = 256;
 const _: () = assert!(RESUME_BUDGET.as_secs() > PEER_BUDGET.as_secs());
+const _: () = assert!(
+    PROOFS_READ as u64 * 1024 >= 2 * (MAX_PROVED / coralline_receipt::limits::GROUP * 64 + 1024),
+    "two of the longest proofs are read at a time"
+);

@@ -18,6 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, response};
+use prometheus::IntCounter;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
@@ -104,10 +105,15 @@ enum Said {
 }
 
 impl Peers {
-    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes, received: Received) -> Self {
+    pub(crate) fn new(
+        index: &Handle,
+        outcomes: PeerOutcomes,
+        received: Received,
+        wrong: IntCounter,
+    ) -> Self {
         Self {
             pool: Pool::new(index.clone()),
-            standings: Arc::new(Standings::new()),
+            standings: Arc::new(Standings::new(wrong)),
             index: index.clone(),
             local: content_addr(&index.local()),
             outcomes,
@@ -146,7 +152,10 @@ impl Peers {
             let more = !order.is_empty() && asked.len() < MAX_PEERS_AT_ONCE;
             let answered = tokio::select! {
                 answered = asked.next() => answered,
-                () = sleep(HEDGE_AFTER), if more => continue,
+                () = sleep(HEDGE_AFTER), if more => {
+                    self.outcomes.hedged.inc();
+                    continue;
+                }
             };
             let named = match answered {
                 None => break,

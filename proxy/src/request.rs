@@ -142,6 +142,7 @@ impl Proxy {
                     && !lacks
                     && stored.due_for_announcement(clock::now())
                     && stored.body.is_whole()
+                    && self.can_prove(stored)
                 {
                     announce_again(&self.index, stored.clone(), &self.closing);
                 }
@@ -415,11 +416,11 @@ impl Proxy {
         if asked.is_head() {
             return self.hit(asked, stored).await;
         }
-        let proof = stored.proof().ok_or_else(miss)?;
+        let (proof, place) = self.proof_of(stored).await?;
         let (source, response) = self.hit(asked, stored).await?;
         let response = self.counted_for_peer(response);
         let proved = prove(response, span, Proved::Whole(proof)).ok_or_else(miss)?;
-        Ok((source, proved))
+        Ok((source, proved.map(|body| body.holding(place))))
     }
 
     /// Its octets are counted as they go to a peer, the proof that is put around them apart.
@@ -450,7 +451,7 @@ fn shares_waiting(asked: &Asked) -> bool {
 }
 
 /// As a peer is told.
-fn miss() -> Failure {
+pub(crate) fn miss() -> Failure {
     Failure::new(Reason::ProxyInternalResponse, "not held")
 }
 

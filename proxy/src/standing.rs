@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coralline_overlay::Identity;
 use moka::sync::Cache;
+use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use crate::limits::{FORGIVEN_BY_HALF, MAX_STANDINGS, PEER_PENALTY, STANDING_MEMORY};
@@ -110,19 +111,24 @@ pub(crate) struct Standings {
     peers: Cache<PeerKey, Standing>,
     /// Those that were wrong, wherever they were. What else they do does not make it good.
     liars: Cache<Identity, Standing>,
+    wrong: IntCounter,
 }
 
 impl Standings {
-    pub(crate) fn new() -> Self {
+    /// Counts each time that one was wrong.
+    pub(crate) fn new(wrong: IntCounter) -> Self {
         let of_peers = Cache::builder().max_capacity(MAX_STANDINGS).time_to_idle(STANDING_MEMORY);
         let of_liars = Cache::builder().max_capacity(MAX_STANDINGS).time_to_idle(STANDING_MEMORY);
-        Self { peers: of_peers.build(), liars: of_liars.build() }
+        Self { peers: of_peers.build(), liars: of_liars.build(), wrong }
     }
 
     /// Learns from a dealing.
     pub(crate) fn learn(&self, now: Instant, peer: PeerKey, dealing: Dealing) {
         match dealing {
-            Dealing::Wrong => learn(&self.liars, now, peer.1, dealing),
+            Dealing::Wrong => {
+                self.wrong.inc();
+                learn(&self.liars, now, peer.1, dealing);
+            }
             _ => learn(&self.peers, now, peer, dealing),
         }
     }
@@ -164,9 +170,13 @@ mod tests {
         (([44, 0, 0, 1], port).into(), Identity([port.to_be_bytes()[1]; 32]))
     }
 
+    fn wrong() -> IntCounter {
+        IntCounter::new("wrong", "wrong").unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn near_and_fast_peers_come_before_far_slow_and_failing_ones() {
-        let (standings, now) = (Standings::new(), Instant::now());
+        let (standings, now) = (Standings::new(wrong()), Instant::now());
         let ms = Duration::from_millis;
         let dealings: [(u16, &[Dealing]); 5] = [
             (1, &[Dealing::Answered(ms(5)), Dealing::Sent(10_000_000, ms(1_000))]),
@@ -185,7 +195,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn faults_shut_a_peer_out_for_longer_each_time_and_are_forgiven() {
-        let (standings, now) = (Standings::new(), Instant::now());
+        let (standings, now) = (Standings::new(wrong()), Instant::now());
         let shunned_for = |dealing| {
             standings.learn(now, peer(1), dealing);
             let after =
@@ -206,7 +216,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_liar_is_known_at_any_port_and_others_are_not_taken_for_it() {
-        let (standings, now) = (Standings::new(), Instant::now());
+        let (standings, now) = (Standings::new(wrong()), Instant::now());
         let ((addr, liar), (other_addr, other)) = (peer(1), peer(2));
         standings.learn(now, (addr, liar), Dealing::Wrong);
         assert!(standings.shuns(now, (addr, liar)) && standings.shuns(now, (other_addr, liar)));
@@ -219,7 +229,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_that_find_out_at_once_are_no_more_than_one() {
-        let (standings, now) = (Standings::new(), Instant::now());
+        let (standings, now) = (Standings::new(wrong()), Instant::now());
         for _ in 0..10_000 {
             standings.learn(now, peer(1), Dealing::Wrong);
             standings.learn(now, peer(1), Dealing::Failed);
@@ -230,7 +240,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_late_once_may_have_a_slow_origin() {
-        let (standings, mut now) = (Standings::new(), Instant::now());
+        let (standings, mut now) = (Standings::new(wrong()), Instant::now());
         let late = |now| {
             standings.learn(now, peer(1), Dealing::Late);
             standings.shuns(now, peer(1))

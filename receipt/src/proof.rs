@@ -269,23 +269,16 @@ impl Proof {
         Provable { head, view, size: head.size }
     }
 
-    /// The same octets under another subject, for who has asked the origin again and heard that they have
-    /// not changed.
+    /// The same under another subject; see [`Receipt::renewed`].
     ///
     /// # Errors
-    /// As [`PartialProof::begin`]; and [`Wrong::Malformed`] if the subject has another length.
+    /// As there.
     pub fn renewed(
         &self,
         subject: Subject,
         sign: impl FnOnce(&[u8]) -> [u8; 64],
     ) -> Result<Self, Wrong> {
-        key(&subject)?;
-        let TreeHead { size, root, .. } = self.receipt.head;
-        if !subject.is_valid() || subject.length.is_some_and(|length| length != size) {
-            return Err(Wrong::Malformed);
-        }
-        let head = TreeHead::sign(&subject.digest(), size, true, root, sign);
-        Ok(Self { receipt: Receipt { subject, head }, ..self.clone() })
+        Ok(Self { receipt: self.receipt.renewed(subject, sign)?, ..self.clone() })
     }
 
     /// Octets of memory that its nodes take.
