@@ -39,7 +39,7 @@ impl Wanted {
         Self::new(target, uri, headers, *mode, *rules)
     }
 
-    fn of_job(job: &Job) -> Self {
+    pub(super) fn of_job(job: &Job) -> Self {
         Self::new(&job.target, &job.uri, &job.headers, job.mode, job.rules)
     }
 
@@ -104,7 +104,7 @@ impl Proxy {
         let Some(object) = tier.put_head(&job.uri, &arriving, part.total).await else {
             return Begun::Unfit;
         };
-        let Upstream { body, source, .. } = upstream;
+        let Upstream { body, source, peer, .. } = upstream;
         let wanted = Arc::new(Wanted::of_job(job));
         // Without a place for it now, its readers ask for one.
         let run = self.slices.board(&object, slices, &wanted.origin).ok().flatten();
@@ -116,9 +116,9 @@ impl Proxy {
         version.inspect(|version| landing.flight.set_reading(self.slices.reader(*version)));
         if let Some(run) = run {
             let (proxy, wanted, stored) = (self.clone(), wanted.clone(), stored.clone());
-            tokio::spawn(
-                async move { proxy.fly_run(run, &wanted, &stored, Some((body, part))).await },
-            );
+            tokio::spawn(async move {
+                proxy.fly_run(run, &wanted, &stored, Some((body, part)), peer).await
+            });
         }
         if !landing.keep(|| self.store.insert(&job.uri, &stored)) {
             self.forget(&job.uri);
