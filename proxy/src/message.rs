@@ -203,6 +203,13 @@ impl Stored {
         Self::new(head, self.variant.clone(), freshness, self.body.clone(), self.index_key)
     }
 
+    /// The same once more, without its proof.
+    pub(crate) fn again(&self) -> Self {
+        let again = self.updated(self.head.headers.clone(), self.freshness);
+        let until = self.announced_until.load(Ordering::Relaxed);
+        Self { announced_until: AtomicU64::new(until), ..again }
+    }
+
     /// The same, no longer fresh.
     pub(crate) fn outdated(&self, now: SystemTime) -> Self {
         let outdated = self.updated(self.head.headers.clone(), self.freshness.outdated(now));
