@@ -63,6 +63,10 @@
 //!   who are, four of a large body. A node feeds only who is behind it, and keeps nobody waiting for another node
 //!   for longer than a second: no circle can form. Who has lost its source and is ahead of whom it asks is sent
 //!   up, to where that one has it from: so all find the one that asks the origin, and no second one does.
+//! - *The pointer to what was purged is taken back when somebody comes for it*: a purge is a rule, and does not
+//!   search. The first who comes in vain is the last.
+//! - *A pointer is put again by whoever asks for what it points to*, in the last quarter of its time: what nobody
+//!   asks for is pointed to for an hour.
 //! - *A flight goes on when its clients leave*, as long as it can be stored: the crowd is coming.
 //! - *A site under its own name is the node's alone*: the index and peers are not asked, as nobody tells them
 //!   yet of a change. Its origin sees the name that clients ask for, and may be at a private address, since
@@ -137,7 +141,7 @@ mod tunnel;
 mod upload;
 mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -162,9 +166,10 @@ use crate::fields::Signature;
 use crate::flights::Flights;
 use crate::guard::Guard;
 use crate::limits::{
-    MAX_BACKGROUND, MAX_ORIGIN_CONNECTIONS, MAX_PASSING, MAX_PEER_CONNECTIONS,
-    MAX_PEER_CONNECTIONS_PER_PREFIX, MAX_PEER_HANDSHAKES_PER_PREFIX, MAX_TUNNELS, MAX_UNSHARED,
-    MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY, WITHDRAW_PARALLEL,
+    MAX_BACKGROUND, MAX_LAST_WITHDRAWALS, MAX_ORIGIN_CONNECTIONS, MAX_PASSING,
+    MAX_PEER_CONNECTIONS, MAX_PEER_CONNECTIONS_PER_PREFIX, MAX_PEER_HANDSHAKES_PER_PREFIX,
+    MAX_TUNNELS, MAX_UNSHARED, MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY,
+    WHOLE_TTL, WITHDRAW_PARALLEL,
 };
 use crate::metrics::Metrics;
 use crate::origin::Origin;
@@ -214,6 +219,10 @@ pub struct Proxy {
     keeping: Mutex<()>,
     tier: Option<Tier>,
     purges: Arc<Purges>,
+    /// What is here no longer, for who takes its pointer back.
+    gone: mpsc::Sender<(String, Key)>,
+    /// What has left memory, lately, and may be on disk and in the index.
+    elsewhere: moka::sync::Cache<Key, ()>,
     /// There is one where something is on disk.
     purge_log: Option<Arc<Log>>,
     token: String,
@@ -270,9 +279,15 @@ impl Proxy {
         let (evicted, evictions) = mpsc::channel(MAX_WITHDRAWALS);
         let stored = config.cache.memory.0 / STORED_SHARE;
         let (gone, counter) = (evicted.clone(), metrics.evictions.clone());
+        let elsewhere = moka::sync::Cache::builder()
+            .max_capacity(MAX_LAST_WITHDRAWALS)
+            .time_to_live(WHOLE_TTL)
+            .build();
+        let left = elsewhere.clone();
         let budget = Budget::new(config.cache.memory.0 - stored);
         let store = Store::new(stored, budget.clone(), move |uri, key| {
             counter.inc();
+            left.insert(key, ());
             // What does not fit runs out by itself.
             let _ = evicted.try_send((uri.to_owned(), key));
         });
@@ -302,6 +317,8 @@ impl Proxy {
             stall_timeout: config.origin.stall_timeout,
             store,
             keeping: Mutex::new(()),
+            gone,
+            elsewhere,
             tier,
             purges: Arc::new(purges),
             purge_log,
@@ -375,11 +392,21 @@ impl Proxy {
         if let Some(tier) = &self.tier {
             tier.settle().await;
         }
-        stream::iter(self.store.index_keys())
+        let elsewhere = self.elsewhere.iter().map(|(key, ())| *key);
+        let keys: BTreeSet<_> = self.store.index_keys().into_iter().chain(elsewhere).collect();
+        stream::iter(keys)
             .for_each_concurrent(WITHDRAW_PARALLEL, |key| async move {
                 let _ = self.index.withdraw(key).await;
             })
             .await;
+    }
+
+    /// What was here under this URI is here no longer: nobody is to be sent for it. A site's was never told.
+    fn withdraw(&self, uri: &str) {
+        if !uri.starts_with("site:") {
+            // What does not fit runs out by itself.
+            let _ = self.gone.try_send((uri.to_owned(), Key::of_name(uri.as_bytes())));
+        }
     }
 
     fn refresh_gauges(&self) {

@@ -243,7 +243,10 @@ pub(crate) const WHOLE_TTL: Duration = Duration::from_secs(3600);
 pub(crate) const ANNOUNCE_RETRY: Duration = Duration::from_secs(10);
 /// Anything fresh for less than this is not worth a pointer.
 pub(crate) const MIN_ANNOUNCED_TTL: Duration = Duration::from_secs(5);
-/// Keys waiting to be withdrawn from the index after an eviction; what does not fit expires by itself.
+/// Keys that are withdrawn when the node leaves, beside those in memory: what has left memory for the disk
+/// since [`WHOLE_TTL`]. Their withdrawals would take longer than the end may.
+pub(crate) const MAX_LAST_WITHDRAWALS: u64 = 1 << 16;
+/// Keys waiting to be withdrawn from the index after an eviction or a purge; what does not fit expires by itself.
 pub(crate) const MAX_WITHDRAWALS: usize = 1024;
 
 /// How often evictions that are due happen and gauges are set.

@@ -138,13 +138,8 @@ impl Proxy {
             if !lacks || !asked.told.only_if_cached && !asked.told.no_store {
                 if reuse == Reuse::WhileRevalidating {
                     self.revalidate(asked, &key, stored);
-                } else if asked.target.site.is_none()
-                    && !lacks
-                    && stored.due_for_announcement(clock::now())
-                    && stored.body.is_whole()
-                    && self.can_prove(stored)
-                {
-                    announce_again(&self.index, stored.clone(), &self.closing);
+                } else if !lacks {
+                    self.announce_in_time(asked, stored);
                 }
                 return self.hit(asked, stored).await;
             }
@@ -187,6 +182,17 @@ impl Proxy {
             return self.hit(asked, &stored).await;
         }
         self.pass(asked, if found.is_some() { forward } else { Forward::Bypass }).await
+    }
+
+    /// Says again that it is here, if it is time.
+    fn announce_in_time(&self, asked: &Asked, stored: &Arc<Stored>) {
+        if asked.target.site.is_none()
+            && stored.due_for_announcement(clock::now())
+            && stored.body.is_whole()
+            && self.can_prove(stored)
+        {
+            announce_again(&self.index, stored.clone(), &self.closing);
+        }
     }
 
     /// What the origin may say to this client before its response.
@@ -345,6 +351,7 @@ impl Proxy {
         let answers = &self.metrics.answers;
         if let Some(stored) = found.filter(|stored| fresh(asked, stored)) {
             answers.stored.inc();
+            self.announce_in_time(asked, &stored);
             return self.prove_stored(asked, &stored).await;
         }
         let Some(flight) = self.flights.find(&key) else {

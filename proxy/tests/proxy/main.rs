@@ -13,6 +13,7 @@ mod history;
 mod model;
 mod parts;
 mod peers;
+mod pointers;
 mod purge;
 mod rules;
 mod serving;
