@@ -195,8 +195,8 @@ impl Stored {
     /// The same once more, without its proof.
     pub(crate) fn again(&self) -> Self {
         let again = self.updated(self.head.headers.clone(), self.freshness);
-        let until = self.announced_until.load(Ordering::Relaxed);
-        Self { announced_until: AtomicU64::new(until), ..again }
+        let until = self.announce_at.load(Ordering::Relaxed);
+        Self { announce_at: AtomicU64::new(until), ..again }
     }
 
     /// The same, no longer fresh.
