@@ -57,7 +57,7 @@ pub(crate) struct ResponseBody {
     trailers: Option<HeaderMap>,
     /// Held while the next piece has not come.
     waiting: Option<Waiting>,
-    /// A place among the requests that are passed on, held to the end.
+    /// A place among the requests that are passed on, or memory for a proof, held to the end.
     #[expect(dead_code, reason = "it is held, not read")]
     place: Option<OwnedSemaphorePermit>,
 }
@@ -166,6 +166,11 @@ impl ResponseBody {
     /// Lets trailers pass that come with it, after them those that are given.
     pub(crate) fn trailed(self, trailers: HeaderMap) -> Self {
         Self { trailers: Some(trailers), ..self }
+    }
+
+    /// Keeps this place until it is over.
+    pub(crate) fn holding(self, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { place, ..self }
     }
 
     /// Counts the octets that go out, unless they count elsewhere already.

@@ -33,7 +33,7 @@ use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
 use crate::respond::add_date;
 use crate::scope::tags;
-use crate::slices::{Begun, First};
+use crate::slices::{Begun, First, Wanted};
 use crate::store::Change;
 use crate::target::Target;
 use crate::tier::Stream;
@@ -90,6 +90,23 @@ impl Job {
     }
 }
 
+impl Job {
+    /// For slices of what is held in part.
+    pub(crate) fn of_wanted(wanted: &Wanted) -> Self {
+        Self {
+            target: wanted.target.clone(),
+            uri: wanted.uri.clone(),
+            headers: wanted.headers.clone(),
+            stale: None,
+            mode: wanted.mode,
+            rules: wanted.rules,
+            first: None,
+            shared: wanted.target.site.is_none(),
+            early: None,
+        }
+    }
+}
+
 impl Proxy {
     /// Flies. A response that is not for all goes to `leader`, who asked first.
     pub(crate) async fn fetch(
@@ -100,11 +117,16 @@ impl Proxy {
     ) {
         let key = Key::of_name(job.uri.as_bytes());
         let (announcement, mut located) = if job.shared {
+            let since = Instant::now();
             let (told, located) = Announcement::locate(&self.index, key, &self.closing).await;
+            self.metrics.locating.claim.observe(since.elapsed().as_secs_f64());
             (Some(told), located)
         } else {
             (None, Located::Unknown)
         };
+        if let Some(begin) = self.begin_from_many(&landing, &mut job, &located).await {
+            return landing.begin_and_close(begin);
+        }
         let upstream = loop {
             let upstream =
                 match self.obtain(&landing.flight, &job, located, announcement.as_ref()).await {
@@ -225,7 +247,7 @@ impl Proxy {
 
     /// Nothing is known against who has signed it.
     pub(crate) fn trusts(&self, upstream: &Upstream) -> bool {
-        let receipt = upstream.body.proving().and_then(Proving::receipt);
+        let receipt = upstream.body.receipt();
         receipt.is_none_or(|receipt| !self.peers.distrusts(Identity(receipt.subject.signer)))
     }
 
@@ -464,7 +486,13 @@ impl Proxy {
         // nobody falls in between.
         stored.due_for_announcement(clock::now());
         let keep = || match written {
-            true => self.store.insert(&job.uri, &stored),
+            true => {
+                self.store.insert(&job.uri, &stored);
+                // Nobody could prove it before its end.
+                if let Some(tier) = self.tier.as_ref().filter(|_| stored.kept_proof().is_some()) {
+                    tier.keep_proof(&job.uri, &stored);
+                }
+            }
             false => self.keep(&job.uri, &stored),
         };
         if !landing.keep(keep) {

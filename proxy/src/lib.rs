@@ -31,9 +31,9 @@
 //!   in which a reader who holds others up is cut. The index of what is on disk takes up to a quarter more.
 //!   Every other bound stands in `limits`.
 //! - The cache judges by what the origin sees: a client's fields are cleaned before anything is decided.
-//! - Of what a peer sends as a whole no octet and no field is used that is not as its signer, who fetched it from
-//!   the origin, has signed it for this URI; a peer whose octets are not is left alone. Each node passes the
-//!   receipt on. Via, Cache-Status and Age are each node's own; Age is no less than the receipt allows.
+//! - Of what a peer sends, all of it or a part, no octet and no field is used that is not as its signer, who
+//!   fetched it from the origin, has signed it for this URI; a peer whose octets are not is left alone. Each node
+//!   passes the receipt on. Via, Cache-Status and Age are each node's own; Age is no less than the receipt allows.
 //! - What is not of the digest that its origin names for it (RFC 9530) is not kept, and no client gets its end.
 //! - What was purged is not given out again, whoever brings it and whenever.
 //! - Who has received the whole of a stored response finds it stored: the last octets wait for that.
@@ -62,7 +62,14 @@
 //! - *HEAD is asked as HEAD* and not turned into a GET, so that a cheap request stays cheap upstream.
 //! - *Of a name's addresses, those that may be reached are tried*, and a name with none of them is refused:
 //!   what is checked is what is connected to, so that a mixed answer opens nothing.
-//! - *A peer is never kept waiting for another peer*, only for an origin: no circle can form.
+//! - *A crowd of nodes hangs as a tree on the one that asks the origin*: who is fed by nobody yet is sent to those
+//!   who are, four of a large body. A node feeds only who is behind it, and keeps nobody waiting for another node
+//!   for longer than a second: no circle can form. Who has lost its source and is ahead of whom it asks is sent
+//!   up, to where that one has it from: so all find the one that asks the origin, and no second one does.
+//! - *The pointer to what was purged is taken back when somebody comes for it*: a purge is a rule, and does not
+//!   search. The first who comes in vain is the last.
+//! - *A pointer is put again by whoever asks for what it points to*, in the last quarter of its time: what nobody
+//!   asks for is pointed to for an hour.
 //! - *A flight goes on when its clients leave*, as long as it can be stored: the crowd is coming.
 //! - *A site under its own name is the node's alone*: the index and peers are not asked, as nobody tells them
 //!   yet of a change. Its origin sees the name that clients ask for, and may be at a private address, since
@@ -80,6 +87,9 @@
 //!   strong validator to join them by; else the whole. So does a range of all from the start, which is how
 //!   players begin: as a whole it is told to the network, and fetched once for all nodes. What is held in part
 //!   is not: others would come for what is not here.
+//! - *What several peers hold whole comes from all of them*, in slices: the next that the reader comes to first,
+//!   then the rarest. Once all are here, their proof is made again from the octets, and the node is one more that
+//!   has it.
 //! - *The slices of one response need not fit the disk together*: how long it is does not matter, what is
 //!   asked of it does.
 
@@ -112,6 +122,7 @@ mod page;
 mod pass;
 mod peer;
 mod policy;
+mod prefixes;
 mod proving;
 mod pump;
 mod purge;
@@ -135,7 +146,7 @@ mod tunnel;
 mod upload;
 mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -162,13 +173,16 @@ use crate::fields::Signature;
 use crate::flights::Flights;
 use crate::guard::Guard;
 use crate::limits::{
-    MAX_BACKGROUND, MAX_ORIGIN_CONNECTIONS, MAX_PASSING, MAX_PEER_CONNECTIONS, MAX_TUNNELS,
-    MAX_UNSHARED, MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY, WITHDRAW_PARALLEL,
+    MAX_BACKGROUND, MAX_LAST_WITHDRAWALS, MAX_ORIGIN_CONNECTIONS, MAX_PASSING,
+    MAX_PEER_CONNECTIONS, MAX_PEER_CONNECTIONS_PER_PREFIX, MAX_PEER_HANDSHAKES_PER_PREFIX,
+    MAX_TUNNELS, MAX_UNSHARED, MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY,
+    WHOLE_TTL, WITHDRAW_PARALLEL,
 };
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::peer::Peers;
 use crate::policy::NoStore;
+use crate::prefixes::Prefixes;
 use crate::purge::Purges;
 use crate::purge_log::Log;
 use crate::setup::{origin_tls, own_addresses, user_agent};
@@ -212,6 +226,10 @@ pub struct Proxy {
     keeping: Mutex<()>,
     tier: Option<Tier>,
     purges: Arc<Purges>,
+    /// What is here no longer, for who takes its pointer back.
+    gone: mpsc::Sender<(String, Key)>,
+    /// What has left memory, lately, and may be on disk and in the index.
+    elsewhere: moka::sync::Cache<Key, ()>,
     /// There is one where something is on disk.
     purge_log: Option<Arc<Log>>,
     token: String,
@@ -234,6 +252,9 @@ pub struct Proxy {
     tunnels: Arc<Semaphore>,
     client_slots: Arc<Semaphore>,
     peer_slots: Arc<Semaphore>,
+    /// Connections of peers, and those of them that have yet to show who they are.
+    peer_prefixes: Prefixes,
+    handshake_prefixes: Prefixes,
 }
 
 impl Proxy {
@@ -266,9 +287,15 @@ impl Proxy {
         let (evicted, evictions) = mpsc::channel(MAX_WITHDRAWALS);
         let stored = config.cache.memory.0 / STORED_SHARE;
         let (gone, counter) = (evicted.clone(), metrics.evictions.clone());
+        let elsewhere = moka::sync::Cache::builder()
+            .max_capacity(MAX_LAST_WITHDRAWALS)
+            .time_to_live(WHOLE_TTL)
+            .build();
+        let left = elsewhere.clone();
         let budget = Budget::new(config.cache.memory.0 - stored);
         let store = Store::new(stored, budget.clone(), move |uri, key| {
             counter.inc();
+            left.insert(key, ());
             // What does not fit runs out by itself.
             let _ = evicted.try_send((uri.to_owned(), key));
         });
@@ -299,6 +326,8 @@ impl Proxy {
             stall_timeout: config.origin.stall_timeout,
             store,
             keeping: Mutex::new(()),
+            gone,
+            elsewhere,
             tier,
             purges: Arc::new(purges),
             purge_log,
@@ -322,7 +351,12 @@ impl Proxy {
             ),
             sites: config.sites.iter().map(site).collect(),
             background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
-            peers: Peers::new(&index, metrics.peers.clone(), metrics.received.clone()),
+            peers: Peers::new(
+                &index,
+                metrics.peers.clone(),
+                metrics.received.clone(),
+                metrics.wrong_peers.clone(),
+            ),
             audits,
             index,
             metrics,
@@ -331,6 +365,8 @@ impl Proxy {
             tunnels: Arc::new(Semaphore::new(MAX_TUNNELS)),
             client_slots: Arc::new(Semaphore::new(config.http.max_connections)),
             peer_slots: Arc::new(Semaphore::new(MAX_PEER_CONNECTIONS)),
+            peer_prefixes: Prefixes::new(MAX_PEER_CONNECTIONS_PER_PREFIX),
+            handshake_prefixes: Prefixes::new(MAX_PEER_HANDSHAKES_PER_PREFIX),
         });
         tokio::spawn(audit::run(Arc::downgrade(&proxy), waiting));
         tokio::spawn(keep_house(Arc::downgrade(&proxy)));
@@ -373,11 +409,21 @@ impl Proxy {
         if let Some(tier) = &self.tier {
             tier.settle().await;
         }
-        stream::iter(self.store.index_keys())
+        let elsewhere = self.elsewhere.iter().map(|(key, ())| *key);
+        let keys: BTreeSet<_> = self.store.index_keys().into_iter().chain(elsewhere).collect();
+        stream::iter(keys)
             .for_each_concurrent(WITHDRAW_PARALLEL, |key| async move {
                 let _ = self.index.withdraw(key).await;
             })
             .await;
+    }
+
+    /// What was here under this URI is here no longer: nobody is to be sent for it. A site's was never told.
+    fn withdraw(&self, uri: &str) {
+        if !uri.starts_with("site:") {
+            // What does not fit runs out by itself.
+            let _ = self.gone.try_send((uri.to_owned(), Key::of_name(uri.as_bytes())));
+        }
     }
 
     fn refresh_gauges(&self) {

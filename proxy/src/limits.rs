@@ -50,9 +50,12 @@ pub(crate) const LARGE_SHARE: u64 = 7;
 /// How long octets from the origin wait for more before they are signed: a slow origin's reach the peers as
 /// they come, and few are signed twice.
 pub(crate) const SEAL_DELAY: Duration = Duration::from_millis(20);
-/// Longest proof that is kept on disk beside a response, in octets: that of 6 MiB, with as much room left as
-/// the fields of a response may take. What is longer is shown to peers as long as it is in memory.
-pub(crate) const MAX_KEPT_PROOF: usize = 24 << 10;
+/// Most octets of the nodes of a proof that is kept on disk beside the fields of a response, which leave room
+/// for those of 6 MiB. Longer ones stand by themselves.
+pub(crate) const MAX_KEPT_PROOF: usize = 23 << 10;
+/// Memory for proofs that are read from disk while a peer is shown them, in KiB: two of the longest, or four
+/// hundred of 20 MiB. Who comes beyond may come again.
+pub(crate) const PROOFS_READ: usize = 33 << 10;
 /// How often in a row one transfer that broke may go on from where it stood.
 pub(crate) const MAX_RESUMES: u32 = 3;
 /// Octets of one body that are proved to peers: a proof takes 64 for each 16 KiB, 16 MiB for all of this.
@@ -82,6 +85,11 @@ pub(crate) const STALL: Duration = Duration::from_secs(120);
 
 /// Connections of peers held at once; more are closed at once.
 pub(crate) const MAX_PEER_CONNECTIONS: usize = 1024;
+/// Of these, connections of one public IPv4 address or IPv6 /56: eight nodes may be at an address, which have
+/// one each, and another while they replace that. With [`MAX_PEER_STREAMS`] each, nobody is asked more.
+pub(crate) const MAX_PEER_CONNECTIONS_PER_PREFIX: usize = 16;
+/// Of these, such that have not yet shown who they are: a handshake costs the one who asks for it nothing.
+pub(crate) const MAX_PEER_HANDSHAKES_PER_PREFIX: usize = 8;
 /// Streams of one HTTP/2 connection.
 pub(crate) const MAX_H2_STREAMS: u32 = 100;
 /// A client that has sent no complete head for this long is closed: slow heads and idle keep-alive.
@@ -136,9 +144,9 @@ pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a peer that is to send something is asked whether it still lives: a claimant without power is
 /// replaced within seconds, while one whose origin is slow is waited for.
-pub(crate) const PEER_PING: Duration = Duration::from_secs(5);
+pub(crate) const PEER_PING: Duration = Duration::from_secs(3);
 /// How long it may take to say so: a small machine with much to do is not dead.
-pub(crate) const PEER_PING_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const PEER_PING_TIMEOUT: Duration = Duration::from_secs(6);
 /// Peers to which a connection is kept open while it is used, and for [`IDLE_TIMEOUT`] after.
 pub(crate) const MAX_PEERS: u64 = 1024;
 /// Requests to one peer under way at once; others wait for their turn. A crowd of large objects that all lie
@@ -212,7 +220,10 @@ pub(crate) const WHOLE_TTL: Duration = Duration::from_secs(3600);
 pub(crate) const ANNOUNCE_RETRY: Duration = Duration::from_secs(10);
 /// Anything fresh for less than this is not worth a pointer.
 pub(crate) const MIN_ANNOUNCED_TTL: Duration = Duration::from_secs(5);
-/// Keys waiting to be withdrawn from the index after an eviction; what does not fit expires by itself.
+/// Keys that are withdrawn when the node leaves, beside those in memory: what has left memory for the disk
+/// since [`WHOLE_TTL`]. Their withdrawals would take longer than the end may.
+pub(crate) const MAX_LAST_WITHDRAWALS: u64 = 1 << 16;
+/// Keys waiting to be withdrawn from the index after an eviction or a purge; what does not fit expires by itself.
 pub(crate) const MAX_WITHDRAWALS: usize = 1024;
 
 /// How often evictions that are due happen and gauges are set.
@@ -263,6 +274,25 @@ pub(crate) const MAX_RUN: u32 = 16;
 /// How many slices ahead of a reader the next run is begun, with the one in which it stands: so that it does
 /// not wait for a round trip between two.
 pub(crate) const SLICES_AHEAD: u32 = 2;
+/// Length in octets from which what several peers hold whole is fetched from them in slices: below, one stream is
+/// over before a second connection is worth it.
+pub(crate) const MIN_SHARED: u64 = 8 << 20;
+/// Peers of which one run is fetched: as many as the index names at two levels.
+pub(crate) const MAX_SOURCES: usize = 8;
+/// Slices of one run under way from peers: 8 MiB of memory, and enough that each of four sources has its next
+/// before the last has ended. Each beyond the first takes a place of [`MAX_RUNS`], if one is free.
+pub(crate) const MAX_SHARED: usize = 8;
+/// Slices under way from one peer: one arrives while the next is asked for, and two more where there are few
+/// peers. What a peer that turns out wrong has cost.
+pub(crate) const MAX_OF_SOURCE: usize = 4;
+/// How long a slice may take of a peer before another is asked, at least: 4 Mbit/s.
+pub(crate) const SLICE_LATE: Duration = Duration::from_secs(2);
+/// How many times longer than usual it may take, for each that the peer may have under way.
+pub(crate) const LATE_FACTOR: u32 = 3;
+/// How long those whom the index named as holders of the whole are asked for slices before it is asked again.
+pub(crate) const HOLDERS_MEMORY: Duration = Duration::from_secs(10);
+/// Objects of which it is remembered who holds them whole.
+pub(crate) const MAX_HOLDERS: u64 = 1024;
 /// Slices that are arriving or waiting to be asked for, in all; a reader who needs one more fails.
 pub(crate) const MAX_SLICES: usize = 512 * MAX_RUN as usize;
 /// The same of one origin: one that drips does not take all of them.
@@ -338,3 +368,8 @@ pub(crate) const SUSPECT_MEMORY: Duration = Duration::from_secs(3_600);
 /// Of what they have signed, one in so many is audited: enough to find a liar out in ten responses, and too few, with
 /// [`AUDIT_PAUSE`], to let an accusation of the honest harm an origin.
 pub(crate) const SUSPECT_SHARE: u32 = 10;
+
+const _: () = assert!(
+    PROOFS_READ as u64 * 1024 >= 2 * (MAX_PROVED / coralline_receipt::limits::GROUP * 64 + 1024),
+    "two of the longest proofs are read at a time"
+);

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use coralline_disk::Object;
 use coralline_disk::limits::SLICE;
 use coralline_overlay::{Key, Level};
-use coralline_receipt::Proof;
+use coralline_receipt::{Proof, Receipt};
 use http::StatusCode;
 use http::header::{DATE, HeaderMap};
+use serde::{Deserialize, Serialize};
 
 use crate::admit::Asked;
 use crate::budget::{Budget, Reservation};
@@ -62,6 +63,17 @@ pub(crate) struct Head {
 enum KeptProof {
     Read(Arc<Proof>),
     Octets(Arc<[u8]>),
+    /// Its receipt alone, as octets. The nodes are on disk.
+    Receipt(Arc<[u8]>),
+}
+
+/// A proof as it stands on disk beside a response.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum ProofOctets {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// Its receipt: the nodes are long, and stand by themselves.
+    Receipt(Vec<u8>),
 }
 
 /// A response that is kept. Of its body there may be only some slices.
@@ -79,8 +91,8 @@ pub(crate) struct Stored {
     pub(crate) index_key: Key,
     /// What peers are shown, if they can be shown it; as octets where it came from disk.
     proof: Option<KeptProof>,
-    /// When its pointer in the index runs out, in seconds since 1970; 0 for never announced.
-    announced_until: AtomicU64,
+    /// When it is to be announced again, in seconds since 1970; 0 for never announced.
+    announce_at: AtomicU64,
     /// The memory that it takes after it has left the store.
     pinned: OnceLock<Reservation>,
 }
@@ -97,20 +109,9 @@ impl Stored {
         let head = Head { length: Some(body.len()), ..head };
         let date = date(&head.headers, DATE).unwrap_or(freshness.received);
         let groups = groups(&head.headers).into();
-        let (announced_until, pinned) = (AtomicU64::new(0), OnceLock::new());
+        let (announce_at, pinned) = (AtomicU64::new(0), OnceLock::new());
         let proof = None;
-        Self {
-            head,
-            variant,
-            freshness,
-            body,
-            date,
-            groups,
-            index_key,
-            proof,
-            announced_until,
-            pinned,
-        }
+        Self { head, variant, freshness, body, date, groups, index_key, proof, announce_at, pinned }
     }
 
     /// With what shows it to be what its signer fetched.
@@ -119,25 +120,53 @@ impl Stored {
     }
 
     /// The same, as it was kept on disk.
-    pub(crate) fn with_kept_proof(self, octets: Option<Vec<u8>>) -> Self {
-        Self { proof: octets.map(|octets| KeptProof::Octets(octets.into())), ..self }
+    pub(crate) fn with_kept_proof(self, octets: Option<ProofOctets>) -> Self {
+        let kept = |octets| match octets {
+            ProofOctets::Whole(octets) => KeptProof::Octets(octets.into()),
+            ProofOctets::Receipt(octets) => KeptProof::Receipt(octets.into()),
+        };
+        Self { proof: octets.map(kept), ..self }
     }
 
     pub(crate) fn proof(&self) -> Option<Arc<Proof>> {
         match self.proof.as_ref()? {
             KeptProof::Read(proof) => Some(proof.clone()),
             KeptProof::Octets(octets) => Proof::decode(octets).ok().map(Arc::new),
+            KeptProof::Receipt(_) => None,
         }
     }
 
-    /// To be kept on disk, if it is short enough.
-    pub(crate) fn kept_proof(&self) -> Option<Vec<u8>> {
-        let octets = match self.proof.as_ref()? {
-            KeptProof::Read(proof) if proof.memory() > MAX_KEPT_PROOF as u64 => return None,
-            KeptProof::Read(proof) => proof.encode(),
-            KeptProof::Octets(octets) => octets.to_vec(),
+    /// There is one, whatever of it is here.
+    pub(crate) fn has_proof(&self) -> bool {
+        self.proof.is_some()
+    }
+
+    /// What begins the proof, if the rest of it is on disk alone.
+    pub(crate) fn receipt_alone(&self) -> Option<Receipt> {
+        match self.proof.as_ref()? {
+            KeptProof::Receipt(octets) => Receipt::decode(octets).ok(),
+            _ => None,
+        }
+    }
+
+    /// To be kept on disk beside the response: all of it, or its receipt where it is long and can stand beside
+    /// a body that is on disk by itself.
+    pub(crate) fn kept_proof(&self) -> Option<ProofOctets> {
+        let proof = match self.proof.as_ref()? {
+            KeptProof::Octets(octets) => return Some(ProofOctets::Whole(octets.to_vec())),
+            KeptProof::Receipt(octets) => return Some(ProofOctets::Receipt(octets.to_vec())),
+            KeptProof::Read(proof) => proof,
         };
-        (octets.len() <= MAX_KEPT_PROOF).then_some(octets)
+        if !is_long(proof) {
+            return Some(ProofOctets::Whole(proof.encode()));
+        }
+        self.body.object().map(|_| ProofOctets::Receipt(proof.receipt().encode()))
+    }
+
+    /// The octets of a long proof after its receipt, as far as it is here.
+    pub(crate) fn proof_nodes(&self) -> Option<Vec<u8>> {
+        let Some(KeptProof::Read(proof)) = &self.proof else { return None };
+        is_long(proof).then(|| proof.encode().split_off(proof.receipt().encode().len()))
     }
 
     /// It may answer a request that joined somebody else's (see `Arriving::is_for`); one that stands
@@ -163,6 +192,13 @@ impl Stored {
         Self::new(head, self.variant.clone(), freshness, self.body.clone(), self.index_key)
     }
 
+    /// The same once more, without its proof.
+    pub(crate) fn again(&self) -> Self {
+        let again = self.updated(self.head.headers.clone(), self.freshness);
+        let until = self.announce_at.load(Ordering::Relaxed);
+        Self { announce_at: AtomicU64::new(until), ..again }
+    }
+
     /// The same, no longer fresh.
     pub(crate) fn outdated(&self, now: SystemTime) -> Self {
         let outdated = self.updated(self.head.headers.clone(), self.freshness.outdated(now));
@@ -175,7 +211,7 @@ impl Stored {
             self.head.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 64).sum();
         let proof = self.proof.as_ref().map_or(0, |proof| match proof {
             KeptProof::Read(proof) => proof.memory() + PROOF_OVERHEAD,
-            KeptProof::Octets(octets) => octets.len() as u64,
+            KeptProof::Octets(octets) | KeptProof::Receipt(octets) => octets.len() as u64,
         });
         self.body.weight() + fields as u64 + proof + ENTRY_OVERHEAD
     }
@@ -185,18 +221,26 @@ impl Stored {
         self.pinned.get_or_init(|| budget.pin(self.weight()));
     }
 
-    /// The index has its pointer for `ttl` from `now`.
+    /// The index has its pointer for `ttl` from `now`. One that ends before the response does is put again by
+    /// whoever asks for that in the last quarter of its time.
     pub(crate) fn announced(&self, now: SystemTime, ttl: Duration) {
-        self.announced_until.store(seconds(now + ttl), Ordering::Relaxed);
+        let lasts = self.freshness.remaining(now).is_none_or(|fresh| fresh <= ttl);
+        let at = if lasts { ttl } else { ttl - ttl / 4 };
+        self.announce_at.store(seconds(now + at), Ordering::Relaxed);
     }
 
-    /// Takes on the duty to announce it: true for one caller once the last pointer has run out.
+    /// Takes on the duty to announce it: true for one caller once it is time.
     pub(crate) fn due_for_announcement(&self, now: SystemTime) -> bool {
-        let (until, next) = (self.announced_until.load(Ordering::Relaxed), now + ANNOUNCE_RETRY);
+        let (at, next) = (self.announce_at.load(Ordering::Relaxed), now + ANNOUNCE_RETRY);
         let order = Ordering::Relaxed;
-        until <= seconds(now)
-            && self.announced_until.compare_exchange(until, seconds(next), order, order).is_ok()
+        at <= seconds(now)
+            && self.announce_at.compare_exchange(at, seconds(next), order, order).is_ok()
     }
+}
+
+/// It does not fit beside the fields of a response.
+fn is_long(proof: &Proof) -> bool {
+    proof.memory() > MAX_KEPT_PROOF as u64
 }
 
 fn seconds(time: SystemTime) -> u64 {

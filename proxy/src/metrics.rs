@@ -14,6 +14,10 @@ use crate::reason::Reason;
 const FIRST_BYTE_BUCKETS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
+/// The first bound of a look-up's time in seconds, what each is more than the one before, and how many there
+/// are: to [`crate::limits::LOCATE_BUDGET`], and fine enough to compare with an origin's time.
+const LOCATE_BUCKETS: (f64, f64, usize) = (0.001, 1.35, 26);
+
 /// Counters of one source.
 #[derive(Debug, Clone)]
 pub(crate) struct BySource {
@@ -43,6 +47,15 @@ pub(crate) struct PeerOutcomes {
     pub(crate) served: IntCounter,
     pub(crate) missed: IntCounter,
     pub(crate) failed: IntCounter,
+    /// Asked of a second peer while the first was late.
+    pub(crate) hedged: IntCounter,
+}
+
+/// How long the index takes, by what is asked.
+#[derive(Debug)]
+pub(crate) struct Locating {
+    pub(crate) claim: Histogram,
+    pub(crate) get: Histogram,
 }
 
 /// What peers that ask here are answered.
@@ -73,6 +86,7 @@ pub(crate) struct Metrics {
     errors: Vec<IntCounter>,
     pub(crate) connections: IntGauge,
     pub(crate) refused_connections: IntCounter,
+    pub(crate) refused_peers: IntCounter,
     pub(crate) cache_bytes: IntGauge,
     pub(crate) cache_objects: IntGauge,
     pub(crate) evictions: IntCounter,
@@ -84,11 +98,13 @@ pub(crate) struct Metrics {
     pub(crate) received: Received,
     pub(crate) peer_bytes: IntCounter,
     pub(crate) resumed: IntCounter,
+    pub(crate) wrong_peers: IntCounter,
     pub(crate) slices: IntCounter,
     pub(crate) slices_arriving: IntGauge,
     pub(crate) digest_mismatches: IntCounter,
     pub(crate) audits: Audited,
     pub(crate) peers: PeerOutcomes,
+    pub(crate) locating: Locating,
     pub(crate) answers: PeerAnswers,
 }
 
@@ -136,6 +152,10 @@ impl Metrics {
                 "coralline_http_connections_refused_total",
                 "Connections closed at once, since as many as allowed were open.",
             )?,
+            refused_peers: counter(
+                "coralline_peer_connections_refused_total",
+                "Connections of peers closed at once: as many as allowed were open, in all or of that address.",
+            )?,
             cache_bytes: gauge("coralline_cache_bytes", "Octets of stored responses.")?,
             cache_objects: gauge("coralline_cache_objects", "Responses stored.")?,
             disk: DiskMetrics::new(registry)?,
@@ -158,6 +178,10 @@ impl Metrics {
                 "coralline_peer_response_bytes_total",
                 "Octets of content sent to peers, without proofs.",
             )?,
+            wrong_peers: counter(
+                "coralline_peer_wrong_total",
+                "Times that a peer sent what it should not have: it is left alone for a while.",
+            )?,
             resumed: counter(
                 "coralline_resumed_transfers_total",
                 "Transfers that broke off and went on from where they stood.",
@@ -178,7 +202,12 @@ impl Metrics {
                 served: peers.with_label_values(&["served"]),
                 missed: peers.with_label_values(&["missed"]),
                 failed: peers.with_label_values(&["failed"]),
+                hedged: counter(
+                    "coralline_peer_hedges_total",
+                    "Requests that went to another peer as well, since the first was late.",
+                )?,
             },
+            locating: locating(registry)?,
             answers: PeerAnswers {
                 stored: answers.with_label_values(&["stored"]),
                 arriving: answers.with_label_values(&["arriving"]),
@@ -280,4 +309,16 @@ fn received(registry: &Registry, sources: &[Source]) -> prometheus::Result<Recei
     let senders = sources.iter().filter(|s| matches!(s, Source::Peer(_) | Source::Origin));
     let counters = senders.map(|source| (*source, octets.with_label_values(&[&source.word()])));
     Ok(Received(counters.collect()))
+}
+
+fn locating(registry: &Registry) -> prometheus::Result<Locating> {
+    let options = HistogramOpts::new(
+        "coralline_locate_seconds",
+        "Time that a request waited for the index: claim, before a fetch; get, before HEAD is passed on.",
+    );
+    let (first, factor, count) = LOCATE_BUCKETS;
+    let options = options.buckets(prometheus::exponential_buckets(first, factor, count)?);
+    let calls = registered(registry, HistogramVec::new(options, &["call"])?)?;
+    let [claim, get] = ["claim", "get"].map(|call| calls.with_label_values(&[call]));
+    Ok(Locating { claim, get })
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use coralline_overlay::{Except, Key};
+use coralline_overlay::{Except, Found, Key};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, MAX_FORWARDS, RANGE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -64,8 +64,7 @@ impl Proxy {
         let shared = target.site.is_none() && !asked.told.no_cache;
         if asked.is_head()
             && shared
-            && let Ok(Ok(found)) =
-                timeout(LOCATE_BUDGET, self.index.get(Key::of_name(asked.uri.as_bytes()))).await
+            && let Some(found) = self.look_up_index(&asked.uri).await
         {
             let (holders, level, method) = (&found.pointers, found.level, &asked.method);
             let deadline = Instant::now() + PEER_BUDGET;
@@ -88,6 +87,14 @@ impl Proxy {
             self.learn_from_head(asked, &upstream);
         }
         Ok((Source::Origin, self.respond_upstream(asked, upstream, forward, place)))
+    }
+
+    /// Who has it, as far as the index can say in time.
+    async fn look_up_index(&self, uri: &str) -> Option<Found> {
+        let since = Instant::now();
+        let found = timeout(LOCATE_BUDGET, self.index.get(Key::of_name(uri.as_bytes()))).await;
+        self.metrics.locating.get.observe(since.elapsed().as_secs_f64());
+        found.ok()?.ok()
     }
 
     /// Passes on what a cache does not answer: methods that change things, and content.

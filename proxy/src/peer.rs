@@ -18,6 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, response};
+use prometheus::IntCounter;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
@@ -101,10 +102,15 @@ enum Said {
 }
 
 impl Peers {
-    pub(crate) fn new(index: &Handle, outcomes: PeerOutcomes, received: Received) -> Self {
+    pub(crate) fn new(
+        index: &Handle,
+        outcomes: PeerOutcomes,
+        received: Received,
+        wrong: IntCounter,
+    ) -> Self {
         Self {
             pool: Arc::new(Pool::new(index.clone())),
-            standings: Known::new(index),
+            standings: Known::new(index, wrong),
             index: index.clone(),
             local: key(&index.local()).0,
             outcomes,
@@ -148,7 +154,10 @@ impl Peers {
             let until_wake = wake.map(|wake| wake.since(self.index.now())).unwrap_or_default();
             let answered = tokio::select! {
                 answered = asked.next() => answered,
-                () = sleep(until_wake), if wake.is_some() => continue,
+                () = sleep(until_wake), if wake.is_some() => {
+                    self.outcomes.hedged.inc();
+                    continue;
+                }
             };
             let mut answer = Answer::Nothing;
             let named = match answered {
@@ -305,6 +314,16 @@ impl Peers {
         if signer != self.index.local().identity {
             self.standings.learn_lie(signer);
         }
+    }
+
+    /// How long a peer, found at this level, is expected to take for a little.
+    pub(crate) fn expects(&self, pointer: &Pointer, level: Level) -> Duration {
+        self.standings.expects(pointer, level)
+    }
+
+    /// The peer is left alone for a while.
+    pub(crate) fn shuns(&self, pointer: &Pointer) -> bool {
+        self.standings.shuns(key(&pointer.holder))
     }
 
     /// What this key has signed is not used now.

@@ -13,13 +13,17 @@ use coralline_receipt::{
 };
 use http::StatusCode;
 use http::header::{ACCEPT_LANGUAGE, HeaderMap, HeaderName, VIA};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Proxy;
 use crate::fetch::Job;
 use crate::fields::CACHE_STATUS;
 use crate::flight::{Arriving, Flight};
-use crate::message::{Source, Stored};
+use crate::message::{ProofOctets, Source, Stored};
 use crate::policy::{said, vary};
+use crate::reason::Failure;
+use crate::request::miss;
+use crate::tier::LongProof;
 use crate::upstream::Upstream;
 
 /// Says in which form a peer's answer proves itself. The length of the content is in the receipt.
@@ -237,19 +241,52 @@ impl Proxy {
 
     /// The origin has said that the octets are still the same: from now on that is this node's word.
     pub(crate) fn signed_again(&self, job: &Job, old: &Stored, new: Stored) -> Stored {
-        let renewed = old.proof().and_then(|proof| {
-            let said = (new.head.status, &new.head.headers);
-            let (length, generated) = (Some(new.body.len()), new.freshness.generated);
-            let subject = subject(&self.index, &job.uri, &job.headers, said, length, generated);
-            proof.renewed(subject, |message| self.index.sign(message)).ok()
-        });
+        let said = (new.head.status, &new.head.headers);
+        let (length, generated) = (Some(new.body.len()), new.freshness.generated);
+        let subject = subject(&self.index, &job.uri, &job.headers, said, length, generated);
+        let sign = |message: &[u8]| self.index.sign(message);
+        if let Some(receipt) = old.receipt_alone() {
+            let renewed = receipt.renewed(subject, sign).ok();
+            return new.with_kept_proof(renewed.map(|r| ProofOctets::Receipt(r.encode())));
+        }
+        let renewed = old.proof().and_then(|proof| proof.renewed(subject, sign).ok());
         new.with_proof(renewed.map(Arc::new))
+    }
+
+    /// The proof of what is held, for a peer, and the place in memory that it takes meanwhile, if it comes from
+    /// disk.
+    ///
+    /// # Errors
+    /// There is none, or none now.
+    pub(crate) async fn proof_of(
+        &self,
+        stored: &Stored,
+    ) -> Result<(Arc<Proof>, Option<OwnedSemaphorePermit>), Failure> {
+        if let Some(proof) = stored.proof() {
+            return Ok((proof, None));
+        }
+        let tier = self.tier.as_ref().ok_or_else(miss)?;
+        match tier.proof(stored).await {
+            LongProof::Here(proof, place) => Ok((proof, Some(place))),
+            LongProof::Later => Err(miss().with_status(StatusCode::SERVICE_UNAVAILABLE)),
+            LongProof::Nothing => Err(miss()),
+        }
+    }
+
+    /// Whether a peer that comes for it would get it.
+    pub(crate) fn can_prove(&self, stored: &Stored) -> bool {
+        match stored.receipt_alone() {
+            Some(_) => self.tier.as_ref().is_some_and(|tier| tier.has_proof(stored)),
+            None => stored.has_proof(),
+        }
     }
 }
 
 /// A peer's answer is what its signer has signed, and that is what was asked for.
 pub(crate) fn vouched_for(job: &Job, arriving: &Arriving, upstream: &Upstream) -> bool {
-    let Some(subject) = upstream.body.subject() else { return false };
+    let Some(subject) = upstream.body.receipt().map(|receipt| &receipt.subject) else {
+        return false;
+    };
     let headers = &arriving.head.headers;
     // One language of several may do for who asked for others too.
     let same_variant = arriving.variant.names.contains(&ACCEPT_LANGUAGE)

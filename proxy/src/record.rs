@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Body, Head, Stored};
+use crate::message::{Body, Head, ProofOctets, Stored};
 use crate::policy::{Freshness, Variant};
 
 /// What stands under a URI on disk. The order of the variants and of their fields is the format: a change
@@ -29,12 +29,12 @@ pub(crate) struct Response {
     trailers: Vec<(String, Vec<u8>)>,
     variant: Variant,
     freshness: Freshness,
-    /// As octets; nothing if peers cannot be shown it.
-    proof: Option<Vec<u8>>,
+    /// Nothing if peers cannot be shown it.
+    proof: Option<ProofOctets>,
 }
 
 /// The first octet of a record. One with another is not read: the response is fetched again.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 impl Record {
     pub(crate) fn response(stored: &Stored) -> Self {

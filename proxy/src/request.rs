@@ -138,12 +138,8 @@ impl Proxy {
             if !lacks || !asked.told.only_if_cached && !asked.told.no_store {
                 if reuse == Reuse::WhileRevalidating {
                     self.revalidate(asked, &key, stored);
-                } else if asked.target.site.is_none()
-                    && !lacks
-                    && stored.due_for_announcement(clock::now())
-                    && stored.body.is_whole()
-                {
-                    announce_again(&self.index, stored.clone(), &self.closing);
+                } else if !lacks {
+                    self.announce_in_time(asked, stored);
                 }
                 return self.hit(asked, stored).await;
             }
@@ -186,6 +182,17 @@ impl Proxy {
             return self.hit(asked, &stored).await;
         }
         self.pass(asked, if found.is_some() { forward } else { Forward::Bypass }).await
+    }
+
+    /// Says again that it is here, if it is time.
+    fn announce_in_time(&self, asked: &Asked, stored: &Arc<Stored>) {
+        if asked.target.site.is_none()
+            && stored.due_for_announcement(clock::now())
+            && stored.body.is_whole()
+            && self.can_prove(stored)
+        {
+            announce_again(&self.index, stored.clone(), &self.closing);
+        }
     }
 
     /// What the origin may say to this client before its response.
@@ -344,6 +351,7 @@ impl Proxy {
         let answers = &self.metrics.answers;
         if let Some(stored) = found.filter(|stored| fresh(asked, stored)) {
             answers.stored.inc();
+            self.announce_in_time(asked, &stored);
             return self.prove_stored(asked, &stored).await;
         }
         let Some(flight) = self.flights.find(&key) else {
@@ -415,11 +423,11 @@ impl Proxy {
         if asked.is_head() {
             return self.hit(asked, stored).await;
         }
-        let proof = stored.proof().ok_or_else(miss)?;
+        let (proof, place) = self.proof_of(stored).await?;
         let (source, response) = self.hit(asked, stored).await?;
         let response = self.counted_for_peer(response);
         let proved = prove(response, span, Proved::Whole(proof)).ok_or_else(miss)?;
-        Ok((source, proved))
+        Ok((source, proved.map(|body| body.holding(place))))
     }
 
     /// Its octets are counted as they go to a peer, the proof that is put around them apart.
@@ -430,7 +438,10 @@ impl Proxy {
     /// From what is held. What lacks of it comes from the origin, if that is to be asked.
     async fn hit(self: &Arc<Self>, asked: &Asked, stored: &Arc<Stored>) -> Result<Answer, Failure> {
         let lacks = lacks(asked, stored);
-        let source = if lacks { Source::Origin } else { Source::Local };
+        let source = match lacks {
+            true => self.source_of_rest(asked).await,
+            false => Source::Local,
+        };
         let status = CacheStatus {
             forward: lacks.then_some(Forward::Partial),
             answered: lacks.then_some(StatusCode::PARTIAL_CONTENT),
@@ -450,7 +461,7 @@ fn shares_waiting(asked: &Asked) -> bool {
 }
 
 /// As a peer is told.
-fn miss() -> Failure {
+pub(crate) fn miss() -> Failure {
     Failure::new(Reason::ProxyInternalResponse, "not held")
 }
 

@@ -126,20 +126,30 @@ impl Proxy {
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let is_peer = matches!(door, Door::Peer(_));
         let slots = if is_peer { &self.peer_slots } else { &self.client_slots };
-        let Ok(slot) = slots.clone().try_acquire_owned() else {
-            self.metrics.refused_connections.inc();
+        let places = match is_peer {
+            true => self.peer_prefixes.enter(ip).zip(self.handshake_prefixes.enter(ip)),
+            false => Some((None, None)),
+        };
+        let (Some((place, handshake)), Ok(slot)) = (places, slots.clone().try_acquire_owned())
+        else {
+            let metrics = &self.metrics;
+            let refused =
+                if is_peer { &metrics.refused_peers } else { &metrics.refused_connections };
+            refused.inc();
             return None;
         };
         let _ = stream.set_nodelay(true);
         let open = Open::new(slot, (!is_peer).then_some(&self.metrics.connections));
         let (proxy, watcher, door) = (self.clone(), graceful.watcher(), door.clone());
         Some(async move {
-            let _open = open;
+            let (_open, _place) = (open, place);
             let (Door::Https(acceptor) | Door::Peer(acceptor)) = door else {
                 let entrance = Entrance::Client { tls: false };
                 return proxy.converse(stream, entrance, watcher).await;
             };
-            match timeout(TLS_HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+            let accepted = timeout(TLS_HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
+            drop(handshake);
+            match accepted {
                 Ok(Ok(tls)) => {
                     let entrance = match (is_peer, identity_of(tls.get_ref().1)) {
                         (false, _) => Entrance::Client { tls: true },

@@ -5,18 +5,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coralline_overlay::{Handle, Identity, Level, Pointer};
-use coralline_sources::{Asking, Dealing, PeerKey, Standings};
+use coralline_sources::{Asking, Dealing, PeerKey, Standings, expected};
+use prometheus::IntCounter;
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Known {
     standings: Arc<Mutex<Standings>>,
     index: Handle,
+    wrong: IntCounter,
 }
 
 impl Known {
-    pub(crate) fn new(index: &Handle) -> Self {
-        Self { standings: Arc::default(), index: index.clone() }
+    /// Counts each time that one was wrong.
+    pub(crate) fn new(index: &Handle, wrong: IntCounter) -> Self {
+        Self { standings: Arc::default(), index: index.clone(), wrong }
     }
 
     fn standings(&self) -> MutexGuard<'_, Standings> {
@@ -25,11 +28,15 @@ impl Known {
 
     /// Learns from a dealing.
     pub(crate) fn learn(&self, peer: PeerKey, dealing: Dealing) {
+        if dealing == Dealing::Wrong {
+            self.wrong.inc();
+        }
         self.standings().learn(self.index.now(), peer, dealing);
     }
 
     /// Something that this key has signed is not true.
     pub(crate) fn learn_lie(&self, signer: Identity) {
+        self.wrong.inc();
         self.standings().learn_lie(self.index.now(), signer);
     }
 
@@ -53,6 +60,16 @@ impl Known {
     ) -> (Asking, Vec<Pointer>) {
         let now = self.index.now();
         Asking::new(now, now + left, (holders, level), &self.standings(), may)
+    }
+
+    /// It is not asked for a while.
+    pub(crate) fn shuns(&self, peer: PeerKey) -> bool {
+        self.standings().shuns(self.index.now(), peer)
+    }
+
+    /// How long this one, found at this level, is expected to take for a little.
+    pub(crate) fn expects(&self, pointer: &Pointer, level: Level) -> Duration {
+        expected(self.index.now(), &self.standings(), pointer, level)
     }
 
     /// One of those asked has named these.

@@ -340,6 +340,7 @@ mod tests {
         let settled = |expect| {
             (0..1000).any(|_| {
                 store.tidy();
+                std::thread::sleep(std::time::Duration::from_millis(1));
                 budget.used() == expect
             })
         };

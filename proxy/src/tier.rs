@@ -8,6 +8,7 @@
 //! A variant stands under `URI line-feed generation line-feed what the request said`: no URI holds a line
 //! feed. The generation is in the record under the URI itself, so that removing that one removes them all.
 
+mod nodes;
 mod sliced;
 mod worker;
 
@@ -33,12 +34,15 @@ use crate::clock;
 use crate::flight::Arriving;
 use crate::limits::{
     CLOCK_SLACK, DISK_INDEX_SHARE, DISK_JOBS, DISK_LARGEST_SHARE, DISK_PATIENCE, DISK_QUEUE_SHARE,
-    DISK_READ, DISK_READERS, DISK_STREAMS, DISK_WINDOW, DISK_WINDOWS_SHARE, STREAM_PIECES,
+    DISK_READ, DISK_READERS, DISK_STREAMS, DISK_WINDOW, DISK_WINDOWS_SHARE, PROOFS_READ,
+    STREAM_PIECES,
 };
 use crate::message::{Body, Chunks, Stored};
 use crate::policy::{Variant, said};
 use crate::record::Record;
 use crate::tier::worker::Worker;
+
+pub(crate) use nodes::LongProof;
 
 /// The disk, and those who work at it.
 #[derive(Clone)]
@@ -52,6 +56,8 @@ pub(crate) struct Tier {
     pending: Pending,
     readers: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    /// Memory for long proofs that are being shown, in KiB.
+    proofs: Arc<Semaphore>,
     tidying: Arc<Semaphore>,
     /// Responses that were not written, as the disk had too much to do.
     skipped: IntCounter,
@@ -65,6 +71,8 @@ type Pending = Arc<Mutex<BTreeMap<Arc<str>, usize>>>;
 
 enum Job {
     Keep(Arc<str>, Arc<Stored>),
+    /// The response is there: its proof is to be.
+    Prove(Arc<str>, Arc<Stored>),
     Remove(Arc<str>),
     Told(oneshot::Sender<()>),
     /// Tells when all removals before it last.
@@ -129,6 +137,7 @@ impl Tier {
             tidying,
             readers,
             streams,
+            proofs: Semaphore::new(PROOFS_READ).into(),
             skipped,
             removals: Arc::default(),
             lasting,
@@ -161,10 +170,19 @@ impl Tier {
 
     /// Writes a response, some time from now; false if there is too much to write already.
     pub(crate) fn keep(&self, uri: &Arc<str>, stored: &Arc<Stored>) -> bool {
+        self.queue_stored(uri, stored, Job::Keep)
+    }
+
+    fn queue_stored(
+        &self,
+        uri: &Arc<str>,
+        stored: &Arc<Stored>,
+        job: fn(Arc<str>, Arc<Stored>) -> Job,
+    ) -> bool {
         let octets = stored.weight();
         let queued = self.queued.fetch_add(octets, Ordering::Relaxed) + octets;
         let fits = queued <= self.most_queued || queued == octets;
-        let kept = fits && self.queue(uri, Job::Keep(uri.clone(), stored.clone())).is_ok();
+        let kept = fits && self.queue(uri, job(uri.clone(), stored.clone())).is_ok();
         if !kept {
             self.queued.fetch_sub(octets, Ordering::Relaxed);
             self.skipped.inc();

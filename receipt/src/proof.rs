@@ -254,6 +254,12 @@ impl PartialProof {
 }
 
 impl Proof {
+    /// Of a tree that is what the receipt says.
+    pub(crate) fn of(receipt: Receipt, tree: Tree) -> Self {
+        let edge = tree.edge();
+        Self { receipt, nodes: tree.into_nodes(), edge }
+    }
+
     /// The receipt of the whole.
     #[must_use]
     pub fn receipt(&self) -> &Receipt {
@@ -269,23 +275,16 @@ impl Proof {
         Provable { head, view, size: head.size }
     }
 
-    /// The same octets under another subject, for who has asked the origin again and heard that they have
-    /// not changed.
+    /// The same under another subject; see [`Receipt::renewed`].
     ///
     /// # Errors
-    /// As [`PartialProof::begin`]; and [`Wrong::Malformed`] if the subject has another length.
+    /// As there.
     pub fn renewed(
         &self,
         subject: Subject,
         sign: impl FnOnce(&[u8]) -> [u8; 64],
     ) -> Result<Self, Wrong> {
-        key(&subject)?;
-        let TreeHead { size, root, .. } = self.receipt.head;
-        if !subject.is_valid() || subject.length.is_some_and(|length| length != size) {
-            return Err(Wrong::Malformed);
-        }
-        let head = TreeHead::sign(&subject.digest(), size, true, root, sign);
-        Ok(Self { receipt: Receipt { subject, head }, ..self.clone() })
+        Ok(Self { receipt: self.receipt.renewed(subject, sign)?, ..self.clone() })
     }
 
     /// Octets of memory that its nodes take.

@@ -192,6 +192,27 @@ impl Receipt {
         Some(Self { subject, head }).filter(|receipt| receipt.head.fits(&receipt.subject))
     }
 
+    /// The same octets under another subject, for who has asked the origin again and heard that they have
+    /// not changed.
+    ///
+    /// # Errors
+    /// [`Wrong::Malformed`] if this is not about the whole, or the subject has another length;
+    /// [`Wrong::Signature`] if the subject names no key.
+    pub fn renewed(
+        &self,
+        subject: Subject,
+        sign: impl FnOnce(&[u8]) -> [u8; 64],
+    ) -> Result<Self, Wrong> {
+        key(&subject)?;
+        let TreeHead { size, whole, root, .. } = self.head;
+        let other_length = subject.length.is_some_and(|length| length != size);
+        if !whole || !subject.is_valid() || other_length {
+            return Err(Wrong::Malformed);
+        }
+        let head = TreeHead::sign(&subject.digest(), size, true, root, sign);
+        Ok(Self { subject, head })
+    }
+
     /// Whether it was signed by the key that it names. Whose word that is worth is for the caller to know.
     ///
     /// # Errors

@@ -74,10 +74,8 @@ impl Asking {
                 let peer = key(&pointer.holder);
                 may(peer.0) && !standings.shuns(now, peer)
             });
-        let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
         order.sort_by_cached_key(|pointer| {
-            let cost = standings.cost(now, key(&pointer.holder), usual);
-            (pointer.state != State::Whole, cost)
+            (pointer.state != State::Whole, expected(now, standings, pointer, level))
         });
         order.truncate(MAX_PEER_TRIES);
         let seen = BTreeSet::new();
@@ -137,6 +135,13 @@ impl Asking {
             State::Receiving => left,
         }
     }
+}
+
+/// How long a holder, found at this level, is expected to take for a little.
+#[must_use]
+pub fn expected(now: Instant, standings: &Standings, pointer: &Pointer, level: Level) -> Duration {
+    let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
+    standings.cost(now, key(&pointer.holder), usual)
 }
 
 /// One of whom another has said that it is getting it.

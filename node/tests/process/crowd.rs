@@ -21,6 +21,7 @@ mod host;
 mod member;
 mod origin;
 mod place;
+mod price;
 
 /// Starts a node at each place, the first two being everybody's seeds, and waits until all have joined.
 fn gather(places: Vec<Place>, origin: &Origin) -> Vec<Member> {

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{ADMIN, HTTP, Node, ask, coralline, get_site};
+use crate::harness::{ADMIN, HTTP, Node, ask, coralline, get_site, three};
 use crate::nginx::Nginx;
+use crate::scripted::{Origin, verify};
 
 const FILES: usize = 40;
 
@@ -119,4 +120,56 @@ impl Drop for Unmount<'_> {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.0).status();
     }
+}
+
+/// Asks for the head of it until that comes from a peer: then the index knows who has it. No fetch comes of it.
+fn wait_pointed(node: &Node, host: &str, path: &str) {
+    node.wait_for(|| {
+        let reply = ask(node.at(HTTP), "HEAD", path, &[("Host", host)]).unwrap();
+        reply.header("cache-status").contains("detail=peer:")
+    });
+}
+
+#[test]
+fn a_large_body_is_given_to_peers_with_its_proof_after_a_restart() {
+    let origin = Origin::start();
+    let host = format!("{}:{HTTP}", origin.host());
+    let [mut holder, mut second, third] = three();
+    let get = |node: &Node, path: &str| {
+        let reply = ask(node.at(HTTP), "GET", path, &[("Host", &host)]).unwrap();
+        verify(path, &reply);
+        reply.header("cache-status").rsplit(", ").next().unwrap_or_default().to_owned()
+    };
+    // The proof of the first stands beside its fields, that of the second by itself.
+    let paths = ["/2000000/keep/proved", "/20000000/keep/proved"];
+    let fetched = || paths.map(|path| origin.asked(path).octets);
+    for path in paths {
+        assert!(get(&holder, path).ends_with("detail=origin"));
+    }
+    let once = fetched();
+    holder.signal("TERM");
+    assert!(holder.wait_end().success());
+    holder.start(&[]);
+    holder.wait_ready();
+    holder.wait_neighbour(&second);
+    for path in paths {
+        assert!(get(&holder, path).contains("; hit"));
+        wait_pointed(&second, &host, path);
+        let status = get(&second, path);
+        assert!(status.contains("detail=peer:"), "{path}: {status}");
+    }
+    assert_eq!(fetched(), once);
+
+    // What the origin has validated is proved by a new receipt and the nodes of the old one.
+    second.kill();
+    for path in paths {
+        let fields = [("Host", host.as_str()), ("Authorization", &holder.token())];
+        assert_eq!(ask(holder.at(HTTP), "PURGE", path, &fields).unwrap().status, 200);
+        let status = get(&holder, path);
+        assert!(status.contains("fwd-status=304"), "{path}: {status}");
+        wait_pointed(&third, &host, path);
+        let status = get(&third, path);
+        assert!(status.contains("detail=peer:"), "{path}: {status}");
+    }
+    assert_eq!(fetched(), once);
 }

@@ -11,7 +11,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use moka::sync::Cache;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -84,11 +84,22 @@ impl Pool {
         Ok((connection, true))
     }
 
+    /// From the address at which this node is known, if it has that: who is asked tells others of it.
+    async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        let local = self.index.local().addr.ip();
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if local.is_ipv4() == addr.is_ipv4() && !local.is_unspecified() {
+            // Behind a translator it is the translator's: then that puts it in.
+            let _ = socket.bind(SocketAddr::new(local, 0));
+        }
+        socket.connect(addr).await
+    }
+
     async fn open(
         &self,
         (addr, identity): (SocketAddr, Identity),
     ) -> Result<SendRequest<NoBody>, Unreachable> {
-        let tcp = TcpStream::connect(addr).await?;
+        let tcp = self.connect(addr).await?;
         tcp.set_nodelay(true)?;
         let tls = peer_connector(&self.index, identity);
         let tls = tls.connect(ServerName::from(addr.ip()), tcp).await?;

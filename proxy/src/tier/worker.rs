@@ -6,7 +6,7 @@ use std::sync::mpsc::Receiver;
 
 use coralline_disk::{Disk, Refused};
 
-use super::{Job, Pending, key, lock};
+use super::{Job, Pending, key, lock, nodes};
 use crate::message::Stored;
 use crate::record::Record;
 
@@ -31,6 +31,12 @@ impl Worker {
                     if matches!(kept, Err(refused) if refused != Refused::Replaced) {
                         remove(&self.disk, &uri);
                     }
+                    self.queued.fetch_sub(stored.weight(), Ordering::Relaxed);
+                    done(&self.pending, &uri);
+                }
+                Job::Prove(uri, stored) => {
+                    // What is there is as good, whatever comes of this.
+                    let _ = keep(&self.disk, &uri, &stored);
                     self.queued.fetch_sub(stored.weight(), Ordering::Relaxed);
                     done(&self.pending, &uri);
                 }
@@ -71,6 +77,10 @@ fn remove(disk: &Disk, uri: &str) {
 fn keep(disk: &Disk, uri: &str, stored: &Stored) -> Result<(), Refused> {
     let record = Record::response(stored).encode();
     if let Some(object) = stored.body.object() {
+        if let Some(octets) = stored.proof_nodes() {
+            // Without them the receipt proves nothing, and does no harm.
+            let _ = nodes::keep(disk, object, &octets);
+        }
         return object.with_meta(&record).map(|_| ());
     }
     let chunks = stored.body.chunks().expect("a body is in memory or on disk");

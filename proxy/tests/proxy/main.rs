@@ -16,6 +16,7 @@ mod liar;
 mod model;
 mod parts;
 mod peers;
+mod pointers;
 mod purge;
 mod rules;
 mod serving;

@@ -49,6 +49,27 @@ impl Member {
         self.admin("/readyz").is_some_and(|reply| reply.status == 200)
     }
 
+    /// The value of one series of `/metrics`, named as there, labels included; 0 when it is missing.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        self.admin("/metrics").expect("the admin listener answers").metric(series)
+    }
+
+    /// The upper bounds of a histogram's buckets, but for the last, with what each counts; for the series whose
+    /// one label has this value.
+    pub(crate) fn buckets(&self, name: &str, label: &str) -> Vec<(f64, f64)> {
+        let reply = self.admin("/metrics").expect("the admin listener answers").text();
+        let prefix = format!("{name}_bucket{{");
+        let of_label = reply.lines().filter_map(|line| line.strip_prefix(&prefix));
+        let bucket = |line: &str| {
+            let (labels, count) = line.split_once("} ")?;
+            let (_, bound) = labels.split_once("le=\"")?;
+            let bound = bound.split('"').next()?.parse::<f64>().ok().filter(|b| b.is_finite())?;
+            Some((bound, count.parse().ok()?))
+        };
+        let label = format!("\"{label}\"");
+        of_label.filter(|line| line.contains(&label)).filter_map(bucket).collect()
+    }
+
     fn admin(&self, path: &'static str) -> Option<Reply> {
         let addr = SocketAddr::new(self.place.ip, ADMIN);
         self.place.run(move || get(addr, path))

@@ -32,7 +32,6 @@ pub(crate) struct Fetch {
     pub(crate) path: String,
     pub(crate) range: Option<String>,
     pub(crate) at: Instant,
-    pub(crate) from: IpAddr,
     sent: Arc<AtomicUsize>,
 }
 
@@ -43,7 +42,8 @@ impl Fetch {
     }
 }
 
-/// Serves `/N`, an object of `length` octets, for every number N. Runs as long as its host.
+/// Serves `/N`, an object of `length` octets, for every number N, and hangs up after `/N?close`. Runs as long
+/// as its host.
 pub(crate) struct Origin {
     ip: IpAddr,
     fetches: Arc<Mutex<Vec<Fetch>>>,
@@ -85,7 +85,8 @@ impl Origin {
 
 /// Requests on one connection, one after the other (RFC 9112, section 9.3).
 fn serve(stream: &TcpStream, length: usize, log: &Mutex<Vec<Fetch>>) -> Option<()> {
-    let from = stream.peer_addr().ok()?.ip();
+    // The end of a body is not to wait for an acknowledgement of its beginning.
+    stream.set_nodelay(true).ok()?;
     let mut lines = BufReader::new(stream).lines();
     loop {
         let first = lines.next()?.ok()?;
@@ -98,7 +99,9 @@ fn serve(stream: &TcpStream, length: usize, log: &Mutex<Vec<Fetch>>) -> Option<(
             .collect();
         let mut words = first.split(' ');
         let (method, path) = (words.next()?, words.next()?);
-        let body = body(path.strip_prefix('/')?.parse().ok()?, length);
+        let number = path.strip_prefix('/')?.trim_end_matches("?close");
+        let close = path.ends_with("?close");
+        let body = body(number.parse().ok()?, length);
         let range = fields.get("range").map(|range| (*range).to_owned());
         let asked = range.as_deref().and_then(|range| {
             let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
@@ -114,20 +117,24 @@ fn serve(stream: &TcpStream, length: usize, log: &Mutex<Vec<Fetch>>) -> Option<(
         };
         let head = format!(
             "HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: \"{}\"\r\n\
-             Cache-Control: max-age=86400\r\n{at}\r\n",
+             Cache-Control: max-age=86400\r\n{at}{}\r\n",
             part.len(),
-            &path[1..],
+            number,
+            if close { "Connection: close\r\n" } else { "" },
         );
         let mut stream = stream;
         stream.write_all(head.as_bytes()).ok()?;
         if method == "GET" {
             let sent = Arc::new(AtomicUsize::new(0));
-            let fetch = Fetch { path: path.to_owned(), range, at: now(), from, sent: sent.clone() };
+            let fetch = Fetch { path: path.to_owned(), range, at: now(), sent: sent.clone() };
             log.lock().unwrap().push(fetch);
             for piece in part.chunks(16 << 10) {
                 stream.write_all(piece).ok()?;
                 sent.fetch_add(piece.len(), Ordering::Relaxed);
             }
+        }
+        if close {
+            return None;
         }
     }
 }
