@@ -18,6 +18,7 @@ use crate::limits::{
 use crate::message::Stored;
 
 /// What the index said.
+#[derive(Clone)]
 pub(crate) enum Located {
     /// These have it, or are getting it.
     Held(Vec<Pointer>, Level),

@@ -33,7 +33,7 @@ use crate::purge::Verdict;
 use crate::reason::{Failure, Reason};
 use crate::respond::add_date;
 use crate::scope::tags;
-use crate::slices::{Begun, First};
+use crate::slices::{Begun, First, Wanted};
 use crate::store::Change;
 use crate::target::Target;
 use crate::tier::Stream;
@@ -90,6 +90,23 @@ impl Job {
     }
 }
 
+impl Job {
+    /// For slices of what is held in part.
+    pub(crate) fn of_wanted(wanted: &Wanted) -> Self {
+        Self {
+            target: wanted.target.clone(),
+            uri: wanted.uri.clone(),
+            headers: wanted.headers.clone(),
+            stale: None,
+            mode: wanted.mode,
+            rules: wanted.rules,
+            first: None,
+            shared: wanted.target.site.is_none(),
+            early: None,
+        }
+    }
+}
+
 impl Proxy {
     /// Flies. A response that is not for all goes to `leader`, who asked first.
     pub(crate) async fn fetch(
@@ -107,6 +124,9 @@ impl Proxy {
         } else {
             (None, Located::Unknown)
         };
+        if let Some(begin) = self.begin_from_many(&landing, &mut job, &located).await {
+            return landing.begin_and_close(begin);
+        }
         let upstream = loop {
             let upstream =
                 match self.obtain(&landing.flight, &job, located, announcement.as_ref()).await {

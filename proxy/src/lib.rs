@@ -31,9 +31,9 @@
 //!   in which a reader who holds others up is cut. The index of what is on disk takes up to a quarter more.
 //!   Every other bound stands in `limits`.
 //! - The cache judges by what the origin sees: a client's fields are cleaned before anything is decided.
-//! - Of what a peer sends as a whole no octet and no field is used that is not as its signer, who fetched it from
-//!   the origin, has signed it for this URI; a peer whose octets are not is left alone. Each node passes the
-//!   receipt on. Via, Cache-Status and Age are each node's own; Age is no less than the receipt allows.
+//! - Of what a peer sends, all of it or a part, no octet and no field is used that is not as its signer, who
+//!   fetched it from the origin, has signed it for this URI; a peer whose octets are not is left alone. Each node
+//!   passes the receipt on. Via, Cache-Status and Age are each node's own; Age is no less than the receipt allows.
 //! - What was purged is not given out again, whoever brings it and whenever.
 //! - Who has received the whole of a stored response finds it stored: the last octets wait for that.
 //! - What an unsafe request has changed is not given out again, also not by a fetch that began before it.
@@ -59,7 +59,10 @@
 //! - *HEAD is asked as HEAD* and not turned into a GET, so that a cheap request stays cheap upstream.
 //! - *Of a name's addresses, those that may be reached are tried*, and a name with none of them is refused:
 //!   what is checked is what is connected to, so that a mixed answer opens nothing.
-//! - *A peer is never kept waiting for another peer*, only for an origin: no circle can form.
+//! - *A crowd of nodes hangs as a tree on the one that asks the origin*: who is fed by nobody yet is sent to those
+//!   who are, four of a large body. A node feeds only who is behind it, and keeps nobody waiting for another node
+//!   for longer than a second: no circle can form. Who has lost its source and is ahead of whom it asks is sent
+//!   up, to where that one has it from: so all find the one that asks the origin, and no second one does.
 //! - *The pointer to what was purged is taken back when somebody comes for it*: a purge is a rule, and does not
 //!   search. The first who comes in vain is the last.
 //! - *A pointer is put again by whoever asks for what it points to*, in the last quarter of its time: what nobody
@@ -81,6 +84,9 @@
 //!   strong validator to join them by; else the whole. So does a range of all from the start, which is how
 //!   players begin: as a whole it is told to the network, and fetched once for all nodes. What is held in part
 //!   is not: others would come for what is not here.
+//! - *What several peers hold whole comes from all of them*, in slices: the next that the reader comes to first,
+//!   then the rarest. Once all are here, their proof is made again from the octets, and the node is one more that
+//!   has it.
 //! - *The slices of one response need not fit the disk together*: how long it is does not matter, what is
 //!   asked of it does.
 

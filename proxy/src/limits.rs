@@ -157,9 +157,9 @@ pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
 pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a peer that is to send something is asked whether it still lives: a claimant without power is
 /// replaced within seconds, while one whose origin is slow is waited for.
-pub(crate) const PEER_PING: Duration = Duration::from_secs(5);
+pub(crate) const PEER_PING: Duration = Duration::from_secs(3);
 /// How long it may take to say so: a small machine with much to do is not dead.
-pub(crate) const PEER_PING_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const PEER_PING_TIMEOUT: Duration = Duration::from_secs(6);
 /// Peers to which a connection is kept open while it is used, and for [`IDLE_TIMEOUT`] after.
 pub(crate) const MAX_PEERS: u64 = 1024;
 /// Requests to one peer under way at once; others wait for their turn. A crowd of large objects that all lie
@@ -297,6 +297,25 @@ pub(crate) const MAX_RUN: u32 = 16;
 /// How many slices ahead of a reader the next run is begun, with the one in which it stands: so that it does
 /// not wait for a round trip between two.
 pub(crate) const SLICES_AHEAD: u32 = 2;
+/// Length in octets from which what several peers hold whole is fetched from them in slices: below, one stream is
+/// over before a second connection is worth it.
+pub(crate) const MIN_SHARED: u64 = 8 << 20;
+/// Peers of which one run is fetched: as many as the index names at two levels.
+pub(crate) const MAX_SOURCES: usize = 8;
+/// Slices of one run under way from peers: 8 MiB of memory, and enough that each of four sources has its next
+/// before the last has ended. Each beyond the first takes a place of [`MAX_RUNS`], if one is free.
+pub(crate) const MAX_SHARED: usize = 8;
+/// Slices under way from one peer: one arrives while the next is asked for, and two more where there are few
+/// peers. What a peer that turns out wrong has cost.
+pub(crate) const MAX_OF_SOURCE: usize = 4;
+/// How long a slice may take of a peer before another is asked, at least: 4 Mbit/s.
+pub(crate) const SLICE_LATE: Duration = Duration::from_secs(2);
+/// How many times longer than usual it may take, for each that the peer may have under way.
+pub(crate) const LATE_FACTOR: u32 = 3;
+/// How long those whom the index named as holders of the whole are asked for slices before it is asked again.
+pub(crate) const HOLDERS_MEMORY: Duration = Duration::from_secs(10);
+/// Objects of which it is remembered who holds them whole.
+pub(crate) const MAX_HOLDERS: u64 = 1024;
 /// Slices that are arriving or waiting to be asked for, in all; a reader who needs one more fails.
 pub(crate) const MAX_SLICES: usize = 512 * MAX_RUN as usize;
 /// The same of one origin: one that drips does not take all of them.

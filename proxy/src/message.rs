@@ -192,6 +192,13 @@ impl Stored {
         Self::new(head, self.variant.clone(), freshness, self.body.clone(), self.index_key)
     }
 
+    /// The same once more, without its proof.
+    pub(crate) fn again(&self) -> Self {
+        let again = self.updated(self.head.headers.clone(), self.freshness);
+        let until = self.announce_at.load(Ordering::Relaxed);
+        Self { announce_at: AtomicU64::new(until), ..again }
+    }
+
     /// The same, no longer fresh.
     pub(crate) fn outdated(&self, now: SystemTime) -> Self {
         let outdated = self.updated(self.head.headers.clone(), self.freshness.outdated(now));

@@ -207,9 +207,7 @@ impl Peers {
         let (mut order, useless): (Vec<Pointer>, Vec<_>) =
             holders.iter().copied().partition(|pointer| self.may_be_asked(now, &pointer.holder));
         order.sort_by_cached_key(|pointer| {
-            let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
-            let cost = self.standings.cost(now, key(&pointer.holder), usual);
-            (pointer.state != State::Whole, cost)
+            (pointer.state != State::Whole, self.expects(pointer, level))
         });
         order.truncate(MAX_PEER_TRIES);
         (order, useless)
@@ -333,6 +331,17 @@ impl Peers {
         let receipt = body.receipt(patience).await?;
         set_age(&mut head.headers, &receipt.subject, clock::now());
         Ok(UpstreamBody::Proved(Box::new(body)))
+    }
+
+    /// How long a peer, found at this level, is expected to take for a little.
+    pub(crate) fn expects(&self, pointer: &Pointer, level: Level) -> Duration {
+        let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
+        self.standings.cost(Instant::now(), key(&pointer.holder), usual)
+    }
+
+    /// The peer is left alone for a while.
+    pub(crate) fn shuns(&self, pointer: &Pointer) -> bool {
+        self.standings.shuns(Instant::now(), key(&pointer.holder))
     }
 
     /// What came of a transfer.

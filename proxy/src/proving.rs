@@ -284,7 +284,9 @@ impl Proxy {
 
 /// A peer's answer is what its signer has signed, and that is what was asked for.
 pub(crate) fn vouched_for(job: &Job, arriving: &Arriving, upstream: &Upstream) -> bool {
-    let Some(subject) = upstream.body.subject() else { return false };
+    let Some(subject) = upstream.body.receipt().map(|receipt| &receipt.subject) else {
+        return false;
+    };
     let headers = &arriving.head.headers;
     // One language of several may do for who asked for others too.
     let same_variant = arriving.variant.names.contains(&ACCEPT_LANGUAGE)

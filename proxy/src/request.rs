@@ -438,7 +438,10 @@ impl Proxy {
     /// From what is held. What lacks of it comes from the origin, if that is to be asked.
     async fn hit(self: &Arc<Self>, asked: &Asked, stored: &Arc<Stored>) -> Result<Answer, Failure> {
         let lacks = lacks(asked, stored);
-        let source = if lacks { Source::Origin } else { Source::Local };
+        let source = match lacks {
+            true => self.source_of_rest(asked).await,
+            false => Source::Local,
+        };
         let status = CacheStatus {
             forward: lacks.then_some(Forward::Partial),
             answered: lacks.then_some(StatusCode::PARTIAL_CONTENT),

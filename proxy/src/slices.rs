@@ -12,6 +12,9 @@
 //! | here | the slices under way, each once |
 //! | `slice` | one of them |
 //! | `run` | brings them |
+//! | `schedule` | which of them is asked of which peer; no I/O |
+//! | `share` | brings them from several peers at once |
+//! | `many` | brings all of what several peers hold whole |
 //! | `read` | reads a body in slices |
 //! | `begin` | the first request, which learns what there is |
 //!
@@ -20,9 +23,12 @@
 //! nothing begins again.
 
 mod begin;
+mod many;
 mod plan;
 mod read;
 mod run;
+mod schedule;
+mod share;
 mod slice;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,9 +40,13 @@ use prometheus::IntGauge;
 use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
-use crate::limits::{MAX_OUTDATED, MAX_RUNS, MAX_SLICES, MAX_SLICES_PER_ORIGIN, SLICES_SHARE};
+use crate::limits::{
+    HOLDERS_MEMORY, MAX_HOLDERS, MAX_OUTDATED, MAX_RUNS, MAX_SLICES, MAX_SLICES_PER_ORIGIN,
+    SLICES_SHARE,
+};
 use crate::reason::{Failure, Reason};
 use crate::slices::plan::octets;
+use crate::slices::share::Holder;
 use crate::slices::slice::{End, Slice};
 
 pub(crate) use begin::{Begun, Wanted};
@@ -52,6 +62,8 @@ pub(crate) struct Slices {
     most_places: usize,
     /// Versions that have changed at their origin.
     outdated: moka::sync::Cache<u64, ()>,
+    /// Who holds the whole, by URI.
+    holders: moka::sync::Cache<Arc<str>, Arc<[Holder]>>,
 }
 
 #[derive(Debug)]
@@ -93,6 +105,10 @@ impl Slices {
             places: Semaphore::new(most_places),
             most_places,
             outdated: moka::sync::Cache::builder().max_capacity(MAX_OUTDATED).build(),
+            holders: moka::sync::Cache::builder()
+                .max_capacity(MAX_HOLDERS)
+                .time_to_live(HOLDERS_MEMORY)
+                .build(),
         }
     }
 
@@ -202,13 +218,47 @@ pub(crate) struct Run {
     /// Those of its origin.
     places: Arc<Semaphore>,
     /// Those that are still to come, with the octets of each.
-    slices: VecDeque<(Range<u64>, u32, Arc<Slice>)>,
+    slices: VecDeque<Arriving>,
 }
+
+/// Octets and number of a slice, and what is here of it.
+type Arriving = (Range<u64>, u32, Arc<Slice>);
 
 impl Run {
     /// The first octet that has not come; nothing at the end.
     fn at(&self) -> Option<u64> {
         self.slices.front().map(|(octets, _, slice)| octets.start + slice.received() as u64)
+    }
+
+    /// Its first slice.
+    fn first(&self) -> Option<u32> {
+        self.slices.front().map(|(_, number, _)| *number)
+    }
+
+    /// Each slice by itself.
+    fn split(mut self) -> Vec<(u32, Self)> {
+        let slices = std::mem::take(&mut self.slices);
+        let alone = |slice: Arriving| (slice.1, self.with(VecDeque::from([slice])));
+        slices.into_iter().map(alone).collect()
+    }
+
+    /// Those that are in a row as one.
+    fn join(runs: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut joined: Vec<Self> = Vec::new();
+        for mut run in runs {
+            match joined.last_mut() {
+                Some(last) if Some(last.until()) == run.slices.front().map(|of| of.0.start) => {
+                    last.slices.append(&mut run.slices);
+                }
+                _ => joined.push(run),
+            }
+        }
+        joined
+    }
+
+    fn with(&self, slices: VecDeque<Arriving>) -> Self {
+        let (table, places) = (self.table.clone(), self.places.clone());
+        Self { table, version: self.version, origin: self.origin.clone(), places, slices }
     }
 
     /// The end of its last slice.
@@ -251,6 +301,10 @@ impl Drop for Run {
     fn drop(&mut self) {
         self.fail(&Failure::new(Reason::ProxyInternalError, "the fetch was given up"));
     }
+}
+
+fn nobody_reads() -> Failure {
+    Failure::new(Reason::HttpResponseIncomplete, "nobody reads on")
 }
 
 fn changed() -> Failure {

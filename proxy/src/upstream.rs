@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coralline_overlay::Pointer;
-use coralline_receipt::Subject;
+use coralline_receipt::Receipt;
 use http::response;
 use http_body::{Body, Frame};
 use http_body_util::Empty;
@@ -111,11 +111,11 @@ impl UpstreamBody {
         }
     }
 
-    /// What a peer's is about, as it was signed.
-    pub(crate) fn subject(&self) -> Option<&Subject> {
+    /// The receipt with which a peer's began.
+    pub(crate) fn receipt(&self) -> Option<&Receipt> {
         match self {
             Self::Plain(_) => None,
-            Self::Proved(body) => body.subject(),
+            Self::Proved(body) => body.said(),
         }
     }
 

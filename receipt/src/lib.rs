@@ -11,6 +11,7 @@
 //! | `digest` | [`fields_digest`]: header fields in the form that is signed |
 //! | `tree` | BLAKE3's tree over a body that grows at its end |
 //! | `proof` | [`PartialProof`] while a body arrives, [`Proof`] once it is whole: receipt and tree |
+//! | `rebuild` | [`Rebuild`]: the proof of a whole that came in slices |
 //! | `encoder` | [`Encoder`]: from content and proof to the stream that a peer sends |
 //! | `decoder` | [`Decoder`]: from the stream to content that is verified |
 //! | `frame`, `span` | the form of the stream, and which part of a content it carries |
@@ -53,6 +54,7 @@ mod encoder;
 mod frame;
 pub mod limits;
 mod proof;
+mod rebuild;
 mod receipt;
 mod span;
 mod tree;
@@ -63,6 +65,7 @@ pub use digest::fields_digest;
 pub use encoder::{Encoder, Step};
 pub use frame::FORM;
 pub use proof::{PartialProof, Proof, Provable};
+pub use rebuild::Rebuild;
 pub use receipt::{Receipt, Subject, TreeHead};
 pub use span::Span;
 pub use wrong::Wrong;

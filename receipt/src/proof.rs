@@ -254,6 +254,12 @@ impl PartialProof {
 }
 
 impl Proof {
+    /// Of a tree that is what the receipt says.
+    pub(crate) fn of(receipt: Receipt, tree: Tree) -> Self {
+        let edge = tree.edge();
+        Self { receipt, nodes: tree.into_nodes(), edge }
+    }
+
     /// The receipt of the whole.
     #[must_use]
     pub fn receipt(&self) -> &Receipt {

@@ -159,9 +159,7 @@ impl Node {
     /// The value of one series of `/metrics`, named as there, labels included; 0 when it is missing.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let reply = get(self.at(ADMIN), "/metrics").expect("the admin listener answers");
-        let text = reply.text();
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.parse().unwrap())
+        reply.metric(series)
     }
 
     /// Octets of memory in use.
@@ -254,6 +252,13 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// A series of these metrics; 0 if it is not among them.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let text = self.text();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
     /// The values of a header, joined by commas; empty when it is missing.
     pub(crate) fn header(&self, name: &str) -> String {
         let values =

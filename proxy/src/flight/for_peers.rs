@@ -151,7 +151,7 @@ mod tests {
         let flight = streaming().await;
         let way = Way::Named;
         let mut places = Vec::new();
-        for number in 0..MIN_FOLLOWERS as u8 {
+        for number in 0..u8::try_from(MIN_FOLLOWERS).unwrap() {
             match flight.begun_for_peer(&asker(number, way), Some(5)).await {
                 ForPeer::Fed(_, place, 1) => places.push(place),
                 other => panic!("{other:?}"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coralline_receipt::{Event, Receipt, Subject, Wrong};
+use coralline_receipt::{Event, Receipt, Wrong};
 use tokio::time::{Instant, timeout};
 
 use crate::body::next_piece;
@@ -19,8 +19,8 @@ pub(crate) struct ProvedBody {
     proving: Proving,
     /// Octets of the content, where that is known: of the whole, also where only a part of it comes.
     length: Option<u64>,
-    /// What the receipt is about, once it is there.
-    subject: Option<Subject>,
+    /// The receipt, once it is there.
+    receipt: Option<Receipt>,
     peer: PeerKey,
     standings: Arc<Standings>,
 }
@@ -32,7 +32,7 @@ impl ProvedBody {
         peer: PeerKey,
         standings: Arc<Standings>,
     ) -> Self {
-        Self { incoming, proving, length: None, subject: None, peer, standings }
+        Self { incoming, proving, length: None, receipt: None, peer, standings }
     }
 
     pub(crate) fn proving(&self) -> &Proving {
@@ -49,8 +49,9 @@ impl ProvedBody {
         self.length
     }
 
-    pub(crate) fn subject(&self) -> Option<&Subject> {
-        self.subject.as_ref()
+    /// What it began with.
+    pub(crate) fn said(&self) -> Option<&Receipt> {
+        self.receipt.as_ref()
     }
 
     /// The receipt, which comes first, and all of it within `patience`.
@@ -60,7 +61,7 @@ impl ProvedBody {
             Some(Event::Receipt(receipt)) => {
                 let head = receipt.head;
                 self.length = receipt.subject.length.or(head.whole.then_some(head.size));
-                self.subject = Some(receipt.subject.clone());
+                self.receipt = Some(*receipt.clone());
                 Ok(*receipt)
             }
             _ => Err(self.fail(Wrong::Malformed)),

@@ -17,6 +17,7 @@ use crate::flight::{Arriving, Begin};
 use crate::flights::{Landing, origin_of};
 use crate::limits::SMALL_SLICED;
 use crate::message::{Body, Head, Stored};
+use crate::peer::Fit;
 use crate::policy::{NoStore, Rules};
 use crate::proving::vouched_for;
 use crate::target::Target;
@@ -39,7 +40,7 @@ impl Wanted {
         Self::new(target, uri, headers, *mode, *rules)
     }
 
-    fn of_job(job: &Job) -> Self {
+    pub(super) fn of_job(job: &Job) -> Self {
         Self::new(&job.target, &job.uri, &job.headers, job.mode, job.rules)
     }
 
@@ -104,7 +105,7 @@ impl Proxy {
         let Some(object) = tier.put_head(&job.uri, &arriving, part.total).await else {
             return Begun::Unfit;
         };
-        let Upstream { body, source, .. } = upstream;
+        let Upstream { body, source, peer, .. } = upstream;
         let wanted = Arc::new(Wanted::of_job(job));
         // Without a place for it now, its readers ask for one.
         let run = self.slices.board(&object, slices, &wanted.origin).ok().flatten();
@@ -116,9 +117,9 @@ impl Proxy {
         version.inspect(|version| landing.flight.set_reading(self.slices.reader(*version)));
         if let Some(run) = run {
             let (proxy, wanted, stored) = (self.clone(), wanted.clone(), stored.clone());
-            tokio::spawn(
-                async move { proxy.fly_run(run, &wanted, &stored, Some((body, part))).await },
-            );
+            tokio::spawn(async move {
+                proxy.fly_run(run, &wanted, &stored, Some((body, part)), peer).await;
+            });
         }
         if !landing.keep(|| self.store.insert(&job.uri, &stored)) {
             self.forget(&job.uri);
@@ -146,7 +147,13 @@ impl Proxy {
         Ok(Arc::new(arriving))
     }
 
-    /// Whether a peer's answer to a request for a part will do: a part of a whole that is as it was signed.
+    /// What a peer's answer to a request for a part is to who asked.
+    pub(crate) fn fits_as_part(&self, job: &Job, upstream: &Upstream) -> Fit {
+        // Who has another version is as true; what is not as it was signed is cut where that shows.
+        if self.is_good_part(job, upstream) { Fit::Good } else { Fit::Useless }
+    }
+
+    /// It will do: a part of a whole that is as it was signed.
     pub(crate) fn is_good_part(&self, job: &Job, upstream: &Upstream) -> bool {
         let partial = upstream.head.status == StatusCode::PARTIAL_CONTENT;
         let Some(part) = Part::of(&upstream.head.headers).filter(|_| partial) else { return false };

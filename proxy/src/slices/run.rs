@@ -1,6 +1,8 @@
-//! Bringing slices in a row: one request to the origin, more where its transfer breaks.
+//! Bringing slices in a row: from peers that hold them, and what they do not from the origin, by one request or
+//! more where its transfer breaks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use http::header::{AGE, CONTENT_RANGE, IF_RANGE, RANGE};
@@ -9,32 +11,34 @@ use tokio::time::timeout;
 use super::begin::Wanted;
 use super::plan::{Part, Verdict, bytes, judge};
 use super::slice::End;
-use super::{Run, changed};
+use super::{Run, changed, nobody_reads};
 use crate::Proxy;
 use crate::conditional::strong_validator;
 use crate::fields::kept;
-use crate::limits::{MAX_RESUMES, RUN_PATIENCE};
+use crate::limits::{MAX_RESUMES, PEER_STALL, RUN_PATIENCE};
 use crate::message::Stored;
 use crate::policy::{NoStore, freshen, storable};
 use crate::pump::Rate;
 use crate::purge::Verdict as Purged;
 use crate::reason::{Failure, Reason};
+use crate::standing::Dealing;
 use crate::store::Change;
-use crate::upstream::{Upstream, UpstreamBody};
+use crate::upstream::{Sender, Upstream, UpstreamBody};
 
 impl Proxy {
     /// Flies in a task of its own.
     pub(crate) fn start_run(self: Arc<Self>, run: Run, wanted: Arc<Wanted>, stored: Arc<Stored>) {
-        tokio::spawn(async move { self.fly_run(run, &wanted, &stored, None).await });
+        tokio::spawn(async move { self.fly_run(run, &wanted, &stored, None, None).await });
     }
 
-    /// Brings the slices, the first of them from `opened` if that has come already.
+    /// Brings the slices, the first of them from `opened` if that has come already, maybe from a `peer`.
     pub(crate) async fn fly_run(
         &self,
         mut run: Run,
         wanted: &Wanted,
         stored: &Stored,
-        mut opened: Option<(UpstreamBody, Part)>,
+        opened: Option<(UpstreamBody, Part)>,
+        peer: Option<Sender>,
     ) {
         let of_origin = run.places.clone();
         let places = async { (of_origin.acquire().await, self.slices.places.acquire().await) };
@@ -42,15 +46,34 @@ impl Proxy {
             let detail = "this node has too many fetches of slices under way; try again soon";
             return run.fail(&Failure::new(Reason::ConnectionLimitReached, detail));
         };
+        if let Some(opened) = opened {
+            let stall = if opened.0.receipt().is_some() { PEER_STALL } else { self.stall_timeout };
+            match self.fill(&mut run, stored, opened, stall).await {
+                Err(failure) if failure.again => return run.fail(&failure),
+                Err(failure) => {
+                    peer.inspect(|peer| self.peers.learn(&peer.pointer, Dealing::Failed));
+                    self.metrics.resumed.inc();
+                    tracing::debug!(uri = %wanted.uri, "{failure}; going on elsewhere");
+                }
+                Ok(()) => {}
+            }
+        }
+        let holders = match run.slices.is_empty() {
+            true => return,
+            false => self.holders(&wanted.uri, &wanted.target).await,
+        };
+        for run in self.share(run, wanted, stored, &holders).await {
+            self.fly_to_origin(run, wanted, stored).await;
+        }
+    }
+
+    /// Brings the slices from the origin.
+    async fn fly_to_origin(&self, mut run: Run, wanted: &Wanted, stored: &Stored) {
         let (mut broken, mut asked) = (0, 0);
         let slices = run.slices.len();
         while let Some(at) = run.at() {
-            let next = match opened.take() {
-                Some(opened) => Ok(opened),
-                None => self.ask_for_part(wanted, stored, at, run.until()).await,
-            };
-            let end = match next {
-                Ok((body, part)) => self.fill(&mut run, stored, body, part).await,
+            let end = match self.ask_for_part(wanted, stored, at, run.until()).await {
+                Ok(opened) => self.fill(&mut run, stored, opened, self.stall_timeout).await,
                 Err(failure) => Err(failure),
             };
             asked += 1;
@@ -109,18 +132,18 @@ impl Proxy {
     }
 
     /// Octets to their slices, each to the disk as it is full.
-    async fn fill(
+    pub(super) async fn fill(
         &self,
         run: &mut Run,
         stored: &Stored,
-        mut body: UpstreamBody,
-        part: Part,
+        (mut body, part): (UpstreamBody, Part),
+        stall: Duration,
     ) -> Result<(), Failure> {
         let object = stored.body.object().expect("what is held in part is on disk");
         let (version, mut at) = (object.version(), part.first);
         let mut rate = Rate::new();
         while at < part.end {
-            let Some(piece) = body.next(self.stall_timeout).await else {
+            let Some(piece) = body.next(stall).await else {
                 let detail = format!("the part ended after {} octets", at - part.first);
                 return Err(Failure::new(Reason::HttpResponseIncomplete, detail));
             };
@@ -146,7 +169,7 @@ impl Proxy {
                 run.ended(if written { End::OnDisk } else { End::Here });
                 if !self.slices.is_read(version) {
                     // Who comes later begins where this one stood.
-                    run.fail(&Failure::new(Reason::HttpResponseIncomplete, "nobody reads on"));
+                    run.fail(&nobody_reads());
                 }
             }
             if run.slices.is_empty() {

@@ -121,6 +121,14 @@ impl Slice {
         }
     }
 
+    /// Waits until it has ended, however.
+    pub(crate) async fn over(&self) {
+        let mut changed = self.changed.subscribe();
+        while self.state().end.is_none() {
+            changed.changed().await.expect("the sender lives in self");
+        }
+    }
+
     fn look(&self, at: usize) -> Option<Next> {
         let state = self.state();
         match &state.end {

@@ -1,15 +1,16 @@
 //! Parts of large objects from peers: each with its proof, or not at all.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use coralline_overlay::{Key, State};
+use coralline_overlay::{Key, Pointer, State};
 use http::{Request, Response, header, request};
 use http_body_util::{Empty, Full};
 
 use crate::peers::{Peer, ask_as_peer, point};
-use crate::slices::{Large, MIB, Manner, check, patient, range};
+use crate::slices::{Large, MIB, Manner, check, octets, patient, range};
 use crate::world::{Node, Origin};
 
 /// What a liar makes of what it is asked for, and of a true answer.
@@ -33,7 +34,7 @@ fn with(mut answer: Response<Bytes>, name: &'static str, value: &str) -> Respons
 }
 
 /// Of three slices in the midst of nine; what is asked for lies in them.
-const WANTED: std::ops::Range<u64> = 2_500_000..4_500_000;
+const WANTED: std::ops::Range<u64> = 2_500_000..5_242_880;
 const TRUE_RANGE: &str = "bytes 2097152-5242879/9437191";
 const TOTAL: u64 = 9 * MIB + 7;
 
@@ -50,7 +51,7 @@ async fn no_part_that_a_liar_made_up_reaches_anybody() {
         ("an octet at the beginning", as_it_is, |answer| flipped(answer, 3_000)),
         ("an octet in the midst", as_it_is, |answer| flipped(answer, 1_500_000)),
         ("the last octet", as_it_is, |answer| flipped(answer, usize::MAX)),
-        ("half of it", as_it_is, |answer| answer.map(|body| body.slice(..1_500_000))),
+        ("half of it", as_it_is, |answer| answer.map(|body| body.slice(..body.len() / 2))),
         ("a field", as_it_is, |answer| with(answer, "content-type", "text/evil")),
         ("no proof", as_it_is, |mut answer| {
             answer.headers_mut().remove("coralline-proof");
@@ -126,12 +127,108 @@ async fn a_cold_range_of_what_a_peer_has_whole_never_reaches_the_origin() {
     let large = Large::start(total, Manner::Ranges).await;
     assert_eq!(a.get(&large.origin.host(), "/", &[]).await.body.len() as u64, total);
     announced(&a, &large.origin).await;
-    for (node, wanted, text) in
-        [(&b, 2_500_000..4_500_000, "2500000-4499999"), (&c, total - 500..total, "-500")]
-    {
+    for (node, wanted, text) in [
+        (&b, 2_500_000..4_500_000, "2500000-4499999"),
+        (&b, 1_000_000..total, "1000000-"),
+        (&c, total - 500..total, "-500"),
+        (&c, 500..total, "500-"),
+    ] {
         let response = range(node, &large, text).await;
         check(&response, 1, wanted, total);
         assert!(response.source().starts_with("peer:"), "{text}: {response:?}");
         assert_eq!(large.origin.count(), 1, "{text}");
+    }
+}
+
+/// How one of those who hold the whole behaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Conduct {
+    True,
+    Flips,
+    Cuts,
+    Silent,
+    HasNothing,
+}
+
+/// A node with a face of its own that gives on, in its manner, what an honest one says.
+async fn face(seed: &Node, honest: &Arc<Node>, manner: Conduct) -> (Arc<Node>, Arc<AtomicUsize>) {
+    let peer = Peer::bind().await;
+    let addr = peer.addr;
+    let b = Node::start("127.0.0.1", Some(seed), |config| config.peer.listen = addr).await;
+    let b = Arc::new(b);
+    let (behind, face) = (honest.clone(), b.clone());
+    let asked = peer.serve(&b.index, move |request| {
+        let (behind, face) = (behind.clone(), face.clone());
+        async move {
+            let (head, _) = request.into_parts();
+            if manner == Conduct::HasNothing {
+                let answer = Response::builder().status(504).body(Full::default());
+                return answer.unwrap();
+            }
+            let request = Request::from_parts(head, Empty::new());
+            let answer = ask_as_peer(&face, &behind, request).await;
+            let answer = match manner {
+                Conduct::Flips => flipped(answer, 500_000),
+                Conduct::Cuts => answer.map(|body| body.slice(..500_000)),
+                Conduct::Silent => std::future::pending().await,
+                _ => answer,
+            };
+            answer.map(Full::new)
+        }
+    });
+    (b, asked)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_several_hold_whole_comes_from_all_of_them_past_who_fails() {
+    let total = 20 * MIB + 7;
+    let large = Large::start(total, Manner::Ranges).await;
+    let host = large.origin.host();
+    // True nodes, in networks of their own.
+    let honest = Arc::new(Node::start("127.0.0.9", None, patient).await);
+    assert_eq!(honest.get(&host, "/", &[]).await.source(), "origin");
+    use Conduct::{Cuts, Flips, HasNothing, Silent, True};
+    for manners in [[True, True], [True, Flips], [Cuts, True], [True, Silent], [HasNothing, True]] {
+        let a = Node::start("127.0.0.1", None, patient).await;
+        let (one, one_asked) = face(&a, &honest, manners[0]).await;
+        let (other, other_asked) = face(&a, &honest, manners[1]).await;
+        for node in [&a, &one, &other] {
+            node.knows(2).await;
+        }
+        for node in [&one, &other] {
+            let key =
+                Key::of_name(format!("http://localhost:{}/", large.origin.addr.port()).as_bytes());
+            let (holder, length) = (node.index.local(), Some(total));
+            let pointer = Pointer { holder, state: State::Whole, length, root: None };
+            node.index.put(key, pointer, Duration::from_secs(600)).await.unwrap();
+        }
+        let whole = a.get(&host, "/", &[]).await;
+        let place = format!("{manners:?}: {whole:?}");
+        assert!(whole.status == 200 && whole.whole, "{place}");
+        assert!(whole.body == octets(1, 0..total), "{place}");
+        assert!(whole.source().starts_with("peer:"), "{place}");
+        assert_eq!(large.origin.count(), 1, "{place}");
+        for (manner, asked) in manners.into_iter().zip([one_asked, other_asked]) {
+            let asked = asked.load(Ordering::SeqCst);
+            // Its share, or a window of each of the two runs at most, and the first slice.
+            let expect = if manner == True { 4..=40 } else { 0..=9 };
+            assert!(expect.contains(&asked), "{manner:?} of {place}: {asked}");
+        }
+        // It has become one that holds the whole, and shows it.
+        let rebuilt = async || {
+            let mut request =
+                Request::get(format!("https://localhost:{}/", large.origin.addr.port()));
+            request.headers_mut().unwrap().insert("coralline-scheme", "http".parse().unwrap());
+            ask_as_peer(&one, &a, request.body(Empty::new()).unwrap()).await
+        };
+        let mut proved = false;
+        for _ in 0..300 {
+            proved = rebuilt().await.headers().contains_key("coralline-proof");
+            if proved {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(proved, "{place}");
     }
 }

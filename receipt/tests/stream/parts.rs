@@ -1,7 +1,7 @@
 //! Slices alone, and streams that are gone on with elsewhere.
 
 use coralline_receipt::limits::{GROUP, SLICE};
-use coralline_receipt::{Decoder, Encoder, PartialProof, Span, Subject, Wrong};
+use coralline_receipt::{Decoder, Encoder, PartialProof, Rebuild, Span, Subject, Wrong};
 use ed25519_dalek::Signer;
 
 use crate::world::{Reader, body, key, proof, read, send, sign, signing, stream, subject};
@@ -147,4 +147,24 @@ fn who_goes_on_at_the_origin_answers_for_all_of_it() {
         assert!(send(&mut encoder, taken.provable(), &body, &mut wire));
         assert_eq!(read(&wire, 9_999, Span::Rest(0)), (body.clone(), Ok(())));
     }
+}
+
+#[test]
+fn what_came_in_slices_is_proved_again_by_its_octets() {
+    for len in [1, 16_384, 16_385, 3 * SLICE as usize, 3 * SLICE as usize + 40_000] {
+        let (body, proof) = (body(len), proof(&body(len)));
+        let again = |octets: &[u8]| {
+            let mut rebuild = Rebuild::new(proof.receipt().clone()).unwrap();
+            octets.chunks(100_003).for_each(|octets| rebuild.update(octets));
+            rebuild.finish()
+        };
+        assert!(again(&body).unwrap() == proof, "{len}");
+        assert!(again(&body[..len - 1]).is_err(), "{len}");
+        let mut other = body.clone();
+        other[len / 2] ^= 1;
+        assert!(again(&other).is_err(), "{len}");
+    }
+    let mut running = signing(None);
+    assert!(running.update(b"begun") && running.seal(false, sign));
+    assert!(Rebuild::new(running.receipt().clone()).is_err());
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use coralline_sim::Geography;
@@ -32,6 +32,14 @@ struct Counts {
     lost: AtomicU64,
     /// Octets from each host to each, row by row.
     octets: Vec<AtomicU64>,
+    /// Hosts whose lines are cut.
+    cut: Vec<AtomicBool>,
+}
+
+impl Counts {
+    fn is_cut(&self, host: usize) -> bool {
+        self.cut[host].load(Ordering::Relaxed)
+    }
 }
 
 /// What a host may send in a second; nothing: as much as it likes.
@@ -52,6 +60,7 @@ impl Carrier {
             packets: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             octets: (0..uplinks.len().pow(2)).map(|_| AtomicU64::new(0)).collect(),
+            cut: uplinks.iter().map(|_| AtomicBool::new(false)).collect(),
         });
         let geography = Arc::new(geography);
         let (sent, arriving) = mpsc::channel(ON_THE_WAY);
@@ -76,6 +85,11 @@ impl Carrier {
     /// Octets that one host has sent to another, headers included.
     pub(crate) fn octets(&self, from: usize, to: usize) -> u64 {
         self.counts.octets[from * self.counts.octets.len().isqrt() + to].load(Ordering::Relaxed)
+    }
+
+    /// Nothing goes to this host or comes from it any more: it is as if it had lost its power.
+    pub(crate) fn cut(&self, host: usize) {
+        self.counts.cut[host].store(true, Ordering::Relaxed);
     }
 
     /// Packets carried, and those of them that were lost in queues.
@@ -111,6 +125,9 @@ impl Sender {
         while let Ok(length) = self.line.recv(&mut buffer).await {
             let packet = &buffer[..length];
             let Some(to) = destination(packet).filter(|to| *to < self.hosts) else { continue };
+            if self.counts.is_cut(self.from) || self.counts.is_cut(to) {
+                continue;
+            }
             let now = Instant::now();
             let left = match &mut self.uplink {
                 Some(thin) => thin.pass(now, length),

@@ -51,9 +51,7 @@ impl Member {
 
     /// The value of one series of `/metrics`, named as there, labels included; 0 when it is missing.
     pub(crate) fn metric(&self, series: &str) -> f64 {
-        let reply = self.admin("/metrics").expect("the admin listener answers").text();
-        let value = reply.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.parse().unwrap())
+        self.admin("/metrics").expect("the admin listener answers").metric(series)
     }
 
     /// The upper bounds of a histogram's buckets, but for the last, with what each counts; for the series whose

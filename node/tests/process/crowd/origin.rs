@@ -32,7 +32,6 @@ pub(crate) struct Fetch {
     pub(crate) path: String,
     pub(crate) range: Option<String>,
     pub(crate) at: Instant,
-    pub(crate) from: IpAddr,
     sent: Arc<AtomicUsize>,
 }
 
@@ -86,7 +85,6 @@ impl Origin {
 
 /// Requests on one connection, one after the other (RFC 9112, section 9.3).
 fn serve(stream: &TcpStream, length: usize, log: &Mutex<Vec<Fetch>>) -> Option<()> {
-    let from = stream.peer_addr().ok()?.ip();
     // The end of a body is not to wait for an acknowledgement of its beginning.
     stream.set_nodelay(true).ok()?;
     let mut lines = BufReader::new(stream).lines();
@@ -128,7 +126,7 @@ fn serve(stream: &TcpStream, length: usize, log: &Mutex<Vec<Fetch>>) -> Option<(
         stream.write_all(head.as_bytes()).ok()?;
         if method == "GET" {
             let sent = Arc::new(AtomicUsize::new(0));
-            let fetch = Fetch { path: path.to_owned(), range, at: now(), from, sent: sent.clone() };
+            let fetch = Fetch { path: path.to_owned(), range, at: now(), sent: sent.clone() };
             log.lock().unwrap().push(fetch);
             for piece in part.chunks(16 << 10) {
                 stream.write_all(piece).ok()?;

@@ -1,0 +1,199 @@
+//! The slices of one run from several peers at once: what `schedule` decides, done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use coralline_overlay::{Except, Key, Level, Pointer, State};
+use coralline_receipt::limits::GROUP;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http::Method;
+use http::header::{IF_RANGE, RANGE};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::begin::Wanted;
+use super::plan::{Part, Verdict, bytes, judge};
+use super::schedule::{Fault, Schedule, Step};
+use super::{Run, nobody_reads};
+use crate::Proxy;
+use crate::admit::Asked;
+use crate::conditional::strong_validator;
+use crate::fetch::Job;
+use crate::limits::{
+    LOCATE_BUDGET, MAX_SHARED, MAX_SOURCES, PEER_HEAD_TIMEOUT, PEER_STALL, SLICES_AHEAD,
+};
+use crate::message::{Source, Stored};
+use crate::peer::{Given, Search};
+use crate::standing::Dealing;
+use crate::target::Target;
+use crate::upstream::UpstreamBody;
+
+/// A peer that has slices.
+#[derive(Debug, Clone)]
+pub(crate) struct Holder {
+    pub(super) pointer: Pointer,
+    pub(super) level: Level,
+    /// Which; nothing for all.
+    pub(super) has: Option<BTreeSet<u32>>,
+}
+
+impl Proxy {
+    /// Those who hold the whole, as the index says or said a moment ago.
+    pub(super) async fn holders(&self, uri: &Arc<str>, target: &Target) -> Arc<[Holder]> {
+        if target.site.is_some() {
+            return Arc::default();
+        }
+        if let Some(holders) = self.slices.holders.get(uri) {
+            return holders;
+        }
+        let key = Key::of_name(uri.as_bytes());
+        let found = timeout(LOCATE_BUDGET, self.index.get(key)).await;
+        let holders = match found {
+            Ok(Ok(found)) => {
+                let whole = found.pointers.into_iter().filter(|of| of.state == State::Whole);
+                let level = found.level;
+                let holder = |pointer| Holder { pointer, level, has: None };
+                whole.map(holder).take(MAX_SOURCES).collect()
+            }
+            _ => Arc::default(),
+        };
+        self.slices.holders.insert(uri.clone(), holders.clone());
+        holders
+    }
+
+    /// Who is asked first for what lacks.
+    pub(crate) async fn source_of_rest(&self, asked: &Asked) -> Source {
+        let holders = self.holders(&asked.uri, &asked.target).await;
+        holders.first().map_or(Source::Origin, |holder| Source::Peer(holder.level))
+    }
+
+    /// Brings of the run what these peers have; returns what they do not.
+    pub(super) async fn share(
+        &self,
+        run: Run,
+        wanted: &Wanted,
+        stored: &Stored,
+        holders: &[Holder],
+    ) -> Vec<Run> {
+        let Some(first) = run.first().filter(|_| !holders.is_empty()) else { return vec![run] };
+        let version = run.version;
+        // One place the run has already.
+        let mut places = Vec::new();
+        while places.len() + 1 < MAX_SHARED.min(run.slices.len()) {
+            let Ok(place) = self.slices.places.try_acquire() else { break };
+            places.push(place);
+        }
+        let mut waiting: BTreeMap<_, _> = run.split().into_iter().collect();
+        let (slices, near) = (waiting.keys().copied(), first.saturating_add(SLICES_AHEAD));
+        let mut schedule = Schedule::new(slices, near, places.len() + 1);
+        for Holder { pointer, level, has } in holders {
+            schedule.add(has.clone(), self.peers.expects(pointer, *level));
+        }
+        let (mut under_way, mut stops) = (FuturesUnordered::new(), BTreeMap::new());
+        loop {
+            while let Some(step) = schedule.poll(Instant::now()) {
+                match step {
+                    Step::Ask { slice, source } => {
+                        let mut run = waiting.remove(&slice).expect("it is asked of one at a time");
+                        let (stop, stopped) = oneshot::channel::<()>();
+                        stops.insert(slice, stop);
+                        let holder = &holders[source];
+                        under_way.push(async move {
+                            let brought = tokio::select! {
+                                brought = self.bring(&mut run, wanted, stored, holder) => brought,
+                                _ = stopped => Err(Fault::Left),
+                            };
+                            (slice, source, run, brought)
+                        });
+                    }
+                    // Who waits for it hears that nobody will tell more.
+                    Step::Leave { slice, .. } => drop(stops.remove(&slice)),
+                }
+            }
+            let wake = schedule.wake();
+            let ended = tokio::select! {
+                ended = under_way.next() => ended,
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => continue,
+            };
+            let Some((slice, source, run, brought)) = ended else { break };
+            stops.remove(&slice);
+            match brought {
+                Ok(()) => schedule.handle_done(Instant::now(), source, slice),
+                Err(fault) => {
+                    schedule.handle_failed(source, slice, fault);
+                    waiting.insert(slice, run);
+                }
+            }
+            if self.slices.is_outdated(version) {
+                break;
+            }
+            if !self.slices.is_read(version) {
+                waiting.values_mut().for_each(|run| run.fail(&nobody_reads()));
+                return Vec::new();
+            }
+        }
+        drop(under_way);
+        Run::join(waiting.into_values())
+    }
+
+    /// Brings one slice, or what lacks of it, from one peer.
+    async fn bring(
+        &self,
+        run: &mut Run,
+        wanted: &Wanted,
+        stored: &Stored,
+        holder: &Holder,
+    ) -> Result<(), Fault> {
+        let (Some(at), until) = (run.at(), run.until()) else { return Ok(()) };
+        let opened = self.ask_holder(wanted, stored, (at, until), holder).await?;
+        let filled = self.fill(run, stored, opened, PEER_STALL).await;
+        match filled {
+            Ok(()) if run.slices.is_empty() => Ok(()),
+            Err(failure) if failure.again => Err(Fault::Left),
+            broken => {
+                self.metrics.resumed.inc();
+                self.peers.learn(&holder.pointer, Dealing::Failed);
+                tracing::debug!(uri = %wanted.uri, at, ?broken, "a slice broke off; going on elsewhere");
+                Err(Fault::Broken)
+            }
+        }
+    }
+
+    /// Asks a peer for these octets, if it has them of this version.
+    async fn ask_holder(
+        &self,
+        wanted: &Wanted,
+        stored: &Stored,
+        (at, until): (u64, u64),
+        holder: &Holder,
+    ) -> Result<(UpstreamBody, Part), Fault> {
+        let held = &stored.head.headers;
+        let validator = strong_validator(held).expect("nothing else is held in part");
+        let from = at - at % GROUP;
+        let mut headers = wanted.headers.clone();
+        self.signature.sign(&mut headers, wanted.mode);
+        headers.insert(RANGE, bytes(from, until));
+        headers.insert(IF_RANGE, validator.clone());
+        let Holder { pointer, level, .. } = holder;
+        let (holders, deadline) = (&[*pointer][..], Instant::now() + PEER_HEAD_TIMEOUT);
+        let (level, rest, misled) = (*level, None, false);
+        let search = Search { holders, level, deadline, rest, misled };
+        let (job, mut tried) = (Job::of_wanted(wanted), Except::default());
+        let fits = |upstream: &_| self.fits_as_part(&job, upstream);
+        let (get, target) = (&Method::GET, &wanted.target);
+        match self.peers.ask(get, target, &headers, search, &mut tried, fits).await {
+            Given::Good(upstream) => {
+                let head = &upstream.head;
+                match judge(head.status, &head.headers, held, from, stored.body.len()) {
+                    Verdict::Goes(part) => Ok((upstream.body, part)),
+                    // It has another version.
+                    Verdict::Changed | Verdict::Failed => Err(Fault::Lacks),
+                }
+            }
+            // One that was said to have all has nothing.
+            _ if holder.has.is_none() || self.peers.shuns(pointer) => Err(Fault::Broken),
+            _ => Err(Fault::Lacks),
+        }
+    }
+}
