@@ -118,7 +118,7 @@ impl Proxy {
         if let Some(run) = run {
             let (proxy, wanted, stored) = (self.clone(), wanted.clone(), stored.clone());
             tokio::spawn(async move {
-                proxy.fly_run(run, &wanted, &stored, Some((body, part)), peer).await
+                proxy.fly_run(run, &wanted, &stored, Some((body, part)), peer).await;
             });
         }
         if !landing.keep(|| self.store.insert(&job.uri, &stored)) {
