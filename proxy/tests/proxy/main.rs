@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod cold;
 mod crowd;
 mod disk;
 mod history;
