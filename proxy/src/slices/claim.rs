@@ -17,7 +17,7 @@ use crate::Proxy;
 use crate::announce::{Announcement, Located};
 use crate::fetch::{Job, PeerSearch};
 use crate::flight::{Flight, Stage};
-use crate::limits::{CLAIM_ROUNDS, MAX_RUN, PEERS_PATIENCE};
+use crate::limits::{CLAIM_ROUNDS, MAX_OPENING, MAX_RUN, PEERS_PATIENCE};
 use crate::message::Stored;
 use crate::upstream::Upstream;
 
@@ -116,7 +116,8 @@ impl Proxy {
         let Some(First::From(from, end)) = job.first.filter(|_| job.is_shared()) else {
             return None;
         };
-        let numbers = slice_at(from)..slice_at(end - 1) + 1;
+        let first = slice_at(from);
+        let numbers = first..(slice_at(end - 1) + 1).min(first + MAX_OPENING);
         let located = stream::iter(numbers.clone())
             .map(|number| self.locate_slice(&job.uri, number))
             .buffered(usize::try_from(MAX_RUN).unwrap_or(1));
