@@ -291,6 +291,17 @@ pub(crate) const SLICE_LATE: Duration = Duration::from_secs(2);
 pub(crate) const LATE_FACTOR: u32 = 3;
 /// How long those whom the index named as holders of the whole are asked for slices before it is asked again.
 pub(crate) const HOLDERS_MEMORY: Duration = Duration::from_secs(10);
+/// Claims of slices under way: a quarter of what the index has in flight for one node, lest those who want other
+/// things wait.
+pub(crate) const MAX_CLAIMS: usize = 32;
+/// Slices of something unknown that are claimed before it is known how long it is: most ranges are shorter, and
+/// what is beyond the end is claimed in vain.
+pub(crate) const MAX_OPENING: u32 = 4;
+/// How often a slice is claimed past those who had nothing to give, before the origin is asked all the same.
+pub(crate) const CLAIM_ROUNDS: usize = 4;
+/// Slices whose receipts are remembered, with the fields of their responses, half a KiB each: 16 GiB of slices.
+/// What is held beyond is for this node's clients.
+pub(crate) const MAX_VOUCHED: u64 = 16_384;
 /// Objects of which it is remembered who holds them whole.
 pub(crate) const MAX_HOLDERS: u64 = 1024;
 /// Slices that are arriving or waiting to be asked for, in all; a reader who needs one more fails.
@@ -348,6 +359,10 @@ pub(crate) const MAX_TAGS: usize = 256;
 /// Octets of a tag: Cloudflare allows 1,024 in all, nobody needs one half as long.
 pub(crate) const MAX_TAG: usize = 256;
 const _: () = assert!(RESUME_BUDGET.as_secs() > PEER_BUDGET.as_secs());
+const _: () = assert!(
+    PROOFS_READ as u64 * 1024 >= 2 * (MAX_PROVED / coralline_receipt::limits::GROUP * 64 + 1024),
+    "two of the longest proofs are read at a time"
+);
 const _: () = assert!(coralline_sources::limits::MAX_SENT == MAX_NAMED * MAX_CHAIN as usize);
 
 /// Longest response in octets that is fetched again to be audited: an origin is not burdened by what is for its
@@ -368,8 +383,3 @@ pub(crate) const SUSPECT_MEMORY: Duration = Duration::from_secs(3_600);
 /// Of what they have signed, one in so many is audited: ten times as often as by default. Of a crowd of nodes that
 /// all have one response from a node that somebody has accused, one in a hundred asks the origin again, and no more.
 pub(crate) const SUSPECT_SHARE: u32 = 100;
-
-const _: () = assert!(
-    PROOFS_READ as u64 * 1024 >= 2 * (MAX_PROVED / coralline_receipt::limits::GROUP * 64 + 1024),
-    "two of the longest proofs are read at a time"
-);

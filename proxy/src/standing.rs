@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coralline_overlay::{Handle, Identity, Level, Pointer};
-use coralline_sources::{Asking, Dealing, PeerKey, Standings, expected};
+use coralline_sources::{Asking, Dealing, PeerKey, Standings, usual};
 use prometheus::IntCounter;
 
 /// Cheap to clone.
@@ -13,11 +13,11 @@ use prometheus::IntCounter;
 pub(crate) struct Known {
     standings: Arc<Mutex<Standings>>,
     index: Handle,
+    /// How often one was wrong.
     wrong: IntCounter,
 }
 
 impl Known {
-    /// Counts each time that one was wrong.
     pub(crate) fn new(index: &Handle, wrong: IntCounter) -> Self {
         Self { standings: Arc::default(), index: index.clone(), wrong }
     }
@@ -34,9 +34,18 @@ impl Known {
         self.standings().learn(self.index.now(), peer, dealing);
     }
 
+    /// How long this peer, found at this level, is expected to take for a little.
+    pub(crate) fn cost(&self, peer: PeerKey, level: Level) -> Duration {
+        self.standings().cost(self.index.now(), peer, usual(level))
+    }
+
+    /// Nobody asks it now.
+    pub(crate) fn shuns(&self, peer: PeerKey) -> bool {
+        self.standings().shuns(self.index.now(), peer)
+    }
+
     /// Something that this key has signed is not true.
     pub(crate) fn learn_lie(&self, signer: Identity) {
-        self.wrong.inc();
         self.standings().learn_lie(self.index.now(), signer);
     }
 
@@ -60,16 +69,6 @@ impl Known {
     ) -> (Asking, Vec<Pointer>) {
         let now = self.index.now();
         Asking::new(now, now + left, (holders, level), &self.standings(), may)
-    }
-
-    /// It is not asked for a while.
-    pub(crate) fn shuns(&self, peer: PeerKey) -> bool {
-        self.standings().shuns(self.index.now(), peer)
-    }
-
-    /// How long this one, found at this level, is expected to take for a little.
-    pub(crate) fn expects(&self, pointer: &Pointer, level: Level) -> Duration {
-        expected(self.index.now(), &self.standings(), pointer, level)
     }
 
     /// One of those asked has named these.

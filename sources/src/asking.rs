@@ -58,6 +58,12 @@ pub enum Answer {
     Later,
 }
 
+/// What an answer is expected to take of a peer that nobody has dealt with, by the level at which it was found.
+#[must_use]
+pub fn usual(level: Level) -> Duration {
+    if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR }
+}
+
 impl Asking {
     /// Begins with those of `holders`, found at `level`, that may be asked; gives the others as well. Pointers
     /// are hearsay, so `may` says whether this node would go to an address at all.
@@ -74,8 +80,10 @@ impl Asking {
                 let peer = key(&pointer.holder);
                 may(peer.0) && !standings.shuns(now, peer)
             });
+        let usual = usual(level);
         order.sort_by_cached_key(|pointer| {
-            (pointer.state != State::Whole, expected(now, standings, pointer, level))
+            let cost = standings.cost(now, key(&pointer.holder), usual);
+            (pointer.state != State::Whole, cost)
         });
         order.truncate(MAX_PEER_TRIES);
         let seen = BTreeSet::new();
@@ -135,13 +143,6 @@ impl Asking {
             State::Receiving => left,
         }
     }
-}
-
-/// How long a holder, found at this level, is expected to take for a little.
-#[must_use]
-pub fn expected(now: Instant, standings: &Standings, pointer: &Pointer, level: Level) -> Duration {
-    let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
-    standings.cost(now, key(&pointer.holder), usual)
 }
 
 /// One of whom another has said that it is getting it.

@@ -27,5 +27,5 @@ mod asking;
 pub mod limits;
 mod standing;
 
-pub use asking::{Answer, Asking, Next, expected, receiving};
+pub use asking::{Answer, Asking, Next, receiving, usual};
 pub use standing::{Dealing, PeerKey, Standings, key};
