@@ -215,7 +215,8 @@ async fn no_octet_that_a_liar_made_up_reaches_anybody() {
         assert_eq!(asked.load(Ordering::Relaxed), 1, "{what}");
         // It is not asked again.
         point(&b, &origin, "/other").await;
-        assert!(a.get(&host, "/other", &[]).await.body == body, "{what}");
+        let other = a.get(&host, "/other", &[]).await;
+        assert!(other.body == body, "{what}: {other:?}");
         assert_eq!(asked.load(Ordering::Relaxed), 1, "{what}");
         assert_eq!(a.get(&host, "/", &[]).await.source(), "local", "{what}");
     }
