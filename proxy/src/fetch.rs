@@ -301,7 +301,7 @@ impl Proxy {
 
     /// Nothing is known against who has signed it.
     pub(crate) fn trusts(&self, upstream: &Upstream) -> bool {
-        let receipt = upstream.body.proving().and_then(Proving::receipt);
+        let receipt = upstream.body.receipt();
         receipt.is_none_or(|receipt| !self.peers.distrusts(Identity(receipt.subject.signer)))
     }
 

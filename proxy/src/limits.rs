@@ -389,6 +389,6 @@ pub(crate) const MAX_EVIDENCE: usize = 64;
 pub(crate) const MAX_SUSPECTS: u64 = 1_024;
 /// And how long that is remembered.
 pub(crate) const SUSPECT_MEMORY: Duration = Duration::from_secs(3_600);
-/// Of what they have signed, one in so many is audited: enough to find a liar out in ten responses, and too few, with
-/// [`AUDIT_PAUSE`], to let an accusation of the honest harm an origin.
-pub(crate) const SUSPECT_SHARE: u32 = 10;
+/// Of what they have signed, one in so many is audited: ten times as often as by default. Of a crowd of nodes that
+/// all have one response from a node that somebody has accused, one in a hundred asks the origin again, and no more.
+pub(crate) const SUSPECT_SHARE: u32 = 100;
