@@ -7,7 +7,7 @@
 //! | 2 look in the cache | `policy`, `purge` | `keep`: `store` in memory, `tier` on disk |
 //! | 3 join a fetch in flight | | `flight`, `flights`, `budget` |
 //! | 4 locate, claim | | `announce` |
-//! | 5 ask a peer | | `peer`, over connections of its `pool` to nodes of a known `identity` |
+//! | 5 ask a peer | `coralline_sources` | `peer`, over connections of its `pool` to nodes of a known `identity` |
 //! | 6 ask the origin | `guard`, `rewrite` | `origin`, `connect` |
 //! | 7 store, announce | `policy` | `fetch`, `pump`, `keep`, `announce` |
 //! | 8 respond | `conditional`, `reason` | `respond`, `body`, `page` |
@@ -17,7 +17,7 @@
 //! comes after.
 //! `slices` brings parts of large objects, and joins them.
 //! `serve` has the doors, `activity` closes those who only stand in them. `purging` forgets on demand, by names
-//! that `scope` reads; `proving` has the receipts; `record` is a response as it stands on disk; `setup` makes it all from the configuration.
+//! that `scope` reads; `proving` has the receipts, `digests` what origins say of theirs, `audit` asks them again; `record` is a response as it stands on disk; `setup` makes it all from the configuration.
 //!
 //! `RFC9111.md` lists every rule for a shared cache with its test; `tests/proxy/model.rs` is the same law as
 //! a plain model, with which random histories are compared.
@@ -34,6 +34,7 @@
 //! - Of what a peer sends, all of it or a part, no octet and no field is used that is not as its signer, who
 //!   fetched it from the origin, has signed it for this URI; a peer whose octets are not is left alone. Each node
 //!   passes the receipt on. Via, Cache-Status and Age are each node's own; Age is no less than the receipt allows.
+//! - What is not of the digest that its origin names for it (RFC 9530) is not kept, and no client gets its end.
 //! - What was purged is not given out again, whoever brings it and whenever.
 //! - Who has received the whole of a stored response finds it stored: the last octets wait for that.
 //! - What an unsafe request has changed is not given out again, also not by a fetch that began before it.
@@ -46,6 +47,8 @@
 //!   nothing more has come for 20 ms, so that peers have the octets as they come.
 //! - *Who goes on at the origin where a peer broke off signs all of it anew*; those who follow, and those who
 //!   ask it for the rest, go on under its word, which has to be about the octets that they have.
+//! - *Who signs lies is found out by audits*, a few and not too fast; what others have found is no reason to believe
+//!   them, but one to look more often: an accusation must not be a weapon.
 //! - *Peers are not asked to validate*: a 304 has no receipt. They are asked for the whole, and the origin alone
 //!   whether a copy is still good.
 //! - *A purge is a rule with a time*, not a search: it takes as long whatever the cache holds. A response is as
@@ -95,11 +98,13 @@ mod admit;
 mod announce;
 #[cfg(test)]
 mod any_octets;
+mod audit;
 mod body;
 mod budget;
 mod clock;
 mod conditional;
 mod connect;
+mod digests;
 mod disk_metrics;
 mod fetch;
 mod fields;
@@ -153,6 +158,7 @@ use ipnet::IpNet;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+pub use audit::Evidence;
 pub use message::Source;
 pub use peer::peer_connector;
 pub use purging::PurgeError;
@@ -160,6 +166,7 @@ pub use scope::{BadName, Purge};
 pub use serve::Door;
 pub use setup::StartError;
 
+use crate::audit::Audits;
 use crate::budget::Budget;
 use crate::connect::{Connector, resolver};
 use crate::fields::Signature;
@@ -236,6 +243,7 @@ pub struct Proxy {
     /// Places for validations that nobody waits for.
     background: Arc<Semaphore>,
     peers: Peers,
+    audits: Audits,
     index: Handle,
     metrics: Metrics,
     /// The node is leaving: what it announces is taken back.
@@ -305,6 +313,7 @@ impl Proxy {
             None => (None, Purges::default()),
         };
         let name = format!("coralline-{:.8}", index.local().id().to_string());
+        let (audits, waiting) = Audits::new(config.peer.audit_one_in);
         let proxy = Arc::new(Self {
             suffix: config.suffix.clone(),
             signature: Signature {
@@ -348,6 +357,7 @@ impl Proxy {
                 metrics.received.clone(),
                 metrics.wrong_peers.clone(),
             ),
+            audits,
             index,
             metrics,
             closing: CancellationToken::new(),
@@ -358,6 +368,7 @@ impl Proxy {
             peer_prefixes: Prefixes::new(MAX_PEER_CONNECTIONS_PER_PREFIX),
             handshake_prefixes: Prefixes::new(MAX_PEER_HANDSHAKES_PER_PREFIX),
         });
+        tokio::spawn(audit::run(Arc::downgrade(&proxy), waiting));
         tokio::spawn(keep_house(Arc::downgrade(&proxy)));
         tokio::spawn(withdraw_evicted(Arc::downgrade(&proxy), evictions));
         Ok(proxy)
@@ -383,6 +394,12 @@ impl Proxy {
         self.store.tidy();
         (sum.cache_objects, sum.cache_bytes) = self.store.size();
         sum
+    }
+
+    /// What audits have found against other nodes, the latest first.
+    #[must_use]
+    pub fn evidence(&self) -> Vec<Evidence> {
+        self.audits.evidence()
     }
 
     /// Ends what is being written, and takes back what this node has announced, as far as the caller's patience goes. What lands or is

@@ -10,6 +10,7 @@
 //!
 //! What no cache answers, or may not keep, goes to the origin for one client alone: `pass.rs`, `tunnel.rs`.
 
+use coralline_sources::PeerKey;
 use std::sync::Arc;
 
 use http::header::{HOST, RANGE};
@@ -38,7 +39,6 @@ use crate::policy::{NoStore, Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
 use crate::slices::lacks;
-use crate::standing::PeerKey;
 use crate::tunnel::wanted_protocol;
 use crate::upload::Upload;
 use crate::{Proxy, PurgeError};

@@ -6,10 +6,13 @@
     clippy::disallowed_methods
 )]
 
+mod audits;
 mod bad_input;
 mod crowd;
+mod digests;
 mod disk;
 mod history;
+mod liar;
 mod model;
 mod parts;
 mod peers;
