@@ -39,11 +39,14 @@ enum Wish {
     Lost,
     /// All of it is here.
     Whole(Arc<Stored>),
+    /// It is here for so long: a slice.
+    Kept(Duration),
     /// It is not here.
     Gone,
 }
 
-/// What one flight has to say. Dropped without a last word, it says that nothing is here.
+/// What one flight, or one slice, has to say. Dropped without a last word, it says that nothing is here.
+#[derive(Debug)]
 pub(crate) struct Announcement {
     wish: watch::Sender<Wish>,
     again: mpsc::Sender<Again>,
@@ -93,6 +96,11 @@ impl Announcement {
     pub(crate) fn whole(self, stored: Arc<Stored>) {
         self.wish.send_replace(Wish::Whole(stored));
     }
+
+    /// A slice is here, and will be for this time.
+    pub(crate) fn kept(self, ttl: Duration) {
+        self.wish.send_replace(Wish::Kept(ttl));
+    }
 }
 
 async fn located(answer: oneshot::Receiver<Located>) -> Located {
@@ -128,7 +136,7 @@ impl Teller {
         loop {
             let wish = wishes.borrow_and_update().clone();
             self.tell(&wish).await;
-            if matches!(wish, Wish::Whole(_) | Wish::Gone) {
+            if matches!(wish, Wish::Whole(_) | Wish::Kept(_) | Wish::Gone) {
                 return;
             }
             // A wish that came meanwhile is told at once, the same one again before it runs out.
@@ -141,7 +149,9 @@ impl Teller {
                     continue;
                 }
             };
-            if matches!(changed, Ok(Err(_))) && !matches!(*wishes.borrow(), Wish::Whole(_)) {
+            if matches!(changed, Ok(Err(_)))
+                && !matches!(*wishes.borrow(), Wish::Whole(_) | Wish::Kept(_))
+            {
                 return self.tell(&Wish::Gone).await;
             }
         }
@@ -180,6 +190,7 @@ impl Teller {
                 let put = self.put(State::Whole, Some(stored.body.len()), ttl).await;
                 put.inspect(|()| stored.announced(clock::now(), ttl))
             }
+            Wish::Kept(ttl) => self.put(State::Whole, None, *ttl).await,
             Wish::Whole(_) | Wish::Gone | Wish::Lost => self.withdraw().await,
         };
         if let Err(error) = result {

@@ -1,6 +1,6 @@
 //! Steps 4 to 7 for one flight: locate, a peer, the origin, receive, store, announce.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coralline_disk::Object;
@@ -72,6 +72,15 @@ pub(crate) struct Job {
     shared: bool,
     /// Who began it hears what the origin says before its response.
     early: Option<Early>,
+    /// What the index was told of the slices to begin with.
+    claims: Mutex<Claims>,
+}
+
+/// Slices, what the index was told of them, and whether they are ours to fetch.
+type Claims = Vec<(u32, Announcement, bool)>;
+
+fn lock(claims: &Mutex<Claims>) -> MutexGuard<'_, Claims> {
+    claims.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Job {
@@ -86,6 +95,7 @@ impl Job {
             first: None,
             shared: asked.target.site.is_none() && !asked.told.no_cache,
             early: asked.early.clone(),
+            claims: Mutex::default(),
         }
     }
 }
@@ -103,7 +113,22 @@ impl Job {
             first: None,
             shared: wanted.target.site.is_none(),
             early: None,
+            claims: Mutex::default(),
         }
+    }
+
+    /// The index and peers may be asked, and told.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Keeps what the index was told of a slice, and whether that is ours to fetch.
+    pub(crate) fn keep_claim(&self, number: u32, told: Announcement, is_ours: bool) {
+        lock(&self.claims).push((number, told, is_ours));
+    }
+
+    pub(crate) fn take_claims(&self) -> Vec<(u32, Announcement, bool)> {
+        std::mem::take(&mut lock(&self.claims))
     }
 }
 
@@ -204,6 +229,9 @@ impl Proxy {
         };
         let fits = |upstream: &Upstream| self.fits(job, upstream);
         if let Some(upstream) = self.ask_peers(search, located, fits).await {
+            return Ok(upstream);
+        }
+        if let Some(upstream) = self.open_first(flight, job, &mut headers).await {
             return Ok(upstream);
         }
         flight.set_stage(Stage::Origin);

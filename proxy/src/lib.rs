@@ -85,8 +85,13 @@
 //!   (RFC 9111, section 5.2.1), and a crowd that reloads must not reach the origin. A site heeds them all.
 //! - *A range of something not held fetches the slices that it touches*, if there is a disk to keep them and a
 //!   strong validator to join them by; else the whole. So does a range of all from the start, which is how
-//!   players begin: as a whole it is told to the network, and fetched once for all nodes. What is held in part
-//!   is not: others would come for what is not here.
+//!   players begin: as a whole it is told to the network, and fetched once for all nodes.
+//! - *Each slice has a key of its own in the index*, under which it is claimed before the origin is asked, and
+//!   found while it arrives and after. One key for a run of slices would take fewer claims, but nodes want different
+//!   slices of it, and the index names four holders of a key. A megabyte is worth a claim.
+//! - *A slice from the origin has a receipt of its own*, whose status is 206: it says that these octets are that
+//!   range of this version, as the origin's Content-Range and validator have it. That slices belong together is
+//!   the validator's word, as for any client that joins parts.
 //! - *What several peers hold whole comes from all of them*, in slices: the next that the reader comes to first,
 //!   then the rarest. Once all are here, their proof is made again from the octets, and the node is one more that
 //!   has it.
@@ -410,8 +415,9 @@ impl Proxy {
             tier.settle().await;
         }
         let elsewhere = self.elsewhere.iter().map(|(key, ())| *key);
-        let keys: BTreeSet<_> = self.store.index_keys().into_iter().chain(elsewhere).collect();
-        stream::iter(keys)
+        let slices = self.slices.index_keys();
+        let all = self.store.index_keys().into_iter().chain(elsewhere).chain(slices);
+        stream::iter(all.collect::<BTreeSet<_>>())
             .for_each_concurrent(WITHDRAW_PARALLEL, |key| async move {
                 let _ = self.index.withdraw(key).await;
             })

@@ -291,6 +291,17 @@ pub(crate) const SLICE_LATE: Duration = Duration::from_secs(2);
 pub(crate) const LATE_FACTOR: u32 = 3;
 /// How long those whom the index named as holders of the whole are asked for slices before it is asked again.
 pub(crate) const HOLDERS_MEMORY: Duration = Duration::from_secs(10);
+/// Claims of slices under way: a quarter of what the index has in flight for one node, lest those who want other
+/// things wait.
+pub(crate) const MAX_CLAIMS: usize = 32;
+/// Slices of something unknown that are claimed before it is known how long it is: most ranges are shorter, and
+/// what is beyond the end is claimed in vain.
+pub(crate) const MAX_OPENING: u32 = 4;
+/// How often a slice is claimed past those who had nothing to give, before the origin is asked all the same.
+pub(crate) const CLAIM_ROUNDS: usize = 4;
+/// Slices whose receipts are remembered, with the fields of their responses, half a KiB each: 16 GiB of slices.
+/// What is held beyond is for this node's clients.
+pub(crate) const MAX_VOUCHED: u64 = 16_384;
 /// Objects of which it is remembered who holds them whole.
 pub(crate) const MAX_HOLDERS: u64 = 1024;
 /// Slices that are arriving or waiting to be asked for, in all; a reader who needs one more fails.

@@ -28,7 +28,7 @@ use crate::limits::CLOCK_SLACK;
 use crate::message::Source;
 use crate::metrics::{PeerOutcomes, Received};
 use crate::policy::Times;
-use crate::proving::{PROOF, Proving};
+use crate::proving::{FORM_ALONE, PARTIAL, PROOF, Proving};
 use crate::reason::{Failure, Reason};
 use crate::standing::Known;
 use crate::target::Target;
@@ -284,14 +284,16 @@ impl Peers {
         patience: Duration,
     ) -> Result<UpstreamBody, Failure> {
         let proof = head.headers.remove(PROOF);
-        if proof.is_none_or(|form| form != FORM) {
+        let alone = proof.as_ref().is_some_and(|form| form == FORM_ALONE);
+        let partial = head.status == StatusCode::PARTIAL_CONTENT;
+        let known = proof.is_some_and(|form| form == FORM) || alone && partial && rest.is_none();
+        if !known {
             self.standings.learn(peer, Dealing::Wrong);
             let detail = "the peer answered without a proof";
             return Err(Failure::new(Reason::HttpProtocolError, detail));
         }
-        let partial = head.status == StatusCode::PARTIAL_CONTENT;
         let span = match (partial, rest) {
-            (true, None) => part::proved_alone(&head.headers).ok_or_else(|| {
+            (true, None) if !alone => part::proved_alone(&head.headers).ok_or_else(|| {
                 self.standings.learn(peer, Dealing::Wrong);
                 Failure::new(
                     Reason::HttpProtocolError,
@@ -305,6 +307,12 @@ impl Peers {
             resumed.unwrap_or_else(|| Proving::receiving(&self.index, Decoder::new(span)));
         let mut body = ProvedBody::new(body, proving, peer, self.standings.clone());
         let receipt = body.receipt(patience).await?;
+        // What is a content by itself is not a part of one that is whole, nor the other way round.
+        if alone != (receipt.subject.status == PARTIAL) {
+            self.standings.learn(peer, Dealing::Wrong);
+            let detail = "the peer's receipt is of something else than it says";
+            return Err(Failure::new(Reason::HttpProtocolError, detail));
+        }
         set_age(&mut head.headers, &receipt.subject, clock::now());
         Ok(UpstreamBody::Proved(Box::new(body)))
     }

@@ -12,7 +12,7 @@ use coralline_receipt::{
     Decoder, Encoder, Event, PartialProof, Proof, Receipt, Subject, Wrong, fields_digest,
 };
 use http::StatusCode;
-use http::header::{ACCEPT_LANGUAGE, HeaderMap, HeaderName, VIA};
+use http::header::{ACCEPT_LANGUAGE, CONTENT_RANGE, HeaderMap, HeaderName, VIA};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Proxy;
@@ -23,11 +23,14 @@ use crate::message::{ProofOctets, Source, Stored};
 use crate::policy::{said, vary};
 use crate::reason::Failure;
 use crate::request::miss;
+use crate::slices::Part;
 use crate::tier::LongProof;
 use crate::upstream::Upstream;
 
 /// Says in which form a peer's answer proves itself. The length of the content is in the receipt.
 pub(crate) const PROOF: HeaderName = HeaderName::from_static("coralline-proof");
+/// The form of a part whose receipt is of that part alone.
+pub(crate) const FORM_ALONE: &str = "coralline-receipt-1; alone";
 
 /// The proof that grows with a body. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +59,19 @@ impl Proving {
     pub(crate) fn signing(index: &Handle, subject: Subject) -> Option<Self> {
         let proof = PartialProof::begin(subject, |message| index.sign(message)).ok()?;
         Some(Self::new(index, State::Signing(Box::new(proof))))
+    }
+
+    /// For a part that comes from the origin.
+    pub(crate) fn signing_part(
+        index: &Handle,
+        uri: &str,
+        request: &HeaderMap,
+        told: &Arriving,
+        part: &Part,
+    ) -> Option<Self> {
+        let signer = index.local().identity.0;
+        let subject = subject_of_part(uri, request, told, part);
+        Self::signing(index, Subject { signer, ..subject })
     }
 
     /// For what comes from a peer.
@@ -91,6 +107,11 @@ impl Proving {
     /// no more.
     pub(crate) fn give_up(&self) {
         *self.state() = State::Gone;
+    }
+
+    /// What comes is signed here.
+    pub(crate) fn is_signing(&self) -> bool {
+        matches!(&*self.state(), State::Signing(_))
     }
 
     /// Something came that nobody can be shown yet.
@@ -298,6 +319,50 @@ pub(crate) fn vouched_for(job: &Job, arriving: &Arriving, upstream: &Upstream) -
         && subject.fields == stored_digest(headers)
 }
 
+/// The same of a part: either the receipt is of the whole, or of just this part.
+pub(crate) fn vouched_for_part(
+    job: &Job,
+    arriving: &Arriving,
+    upstream: &Upstream,
+    part: &Part,
+) -> bool {
+    let Some(receipt) = upstream.body.receipt() else { return false };
+    if receipt.subject.status != PARTIAL {
+        return upstream.body.length() == Some(part.total) && vouched_for(job, arriving, upstream);
+    }
+    let (signer, time) = (receipt.subject.signer, receipt.subject.time);
+    let expected = subject_of_part(&job.uri, &job.headers, arriving, part);
+    let mut expected = Subject { signer, time, ..expected };
+    if arriving.variant.names.contains(&ACCEPT_LANGUAGE) {
+        expected.variant = receipt.subject.variant;
+    }
+    receipt.subject == expected
+}
+
+/// The status in the receipt of a part alone.
+pub(crate) const PARTIAL: u16 = StatusCode::PARTIAL_CONTENT.as_u16();
+
+/// What a receipt for this part of a response is about; whose it is, is left out.
+fn subject_of_part(uri: &str, request: &HeaderMap, told: &Arriving, part: &Part) -> Subject {
+    let mut headers = told.head.headers.clone();
+    headers.insert(CONTENT_RANGE, part.field());
+    Subject {
+        uri: uri.to_owned(),
+        variant: variant_digest(request, &told.head.headers),
+        status: PARTIAL,
+        fields: stored_digest(&headers),
+        first: part.first,
+        length: Some(part.end - part.first),
+        time: milliseconds(told.freshness.generated),
+        signer: [0; 32],
+    }
+}
+
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What a receipt for this response is about.
 fn subject(
     index: &Handle,
@@ -307,7 +372,6 @@ fn subject(
     length: Option<u64>,
     generated: SystemTime,
 ) -> Subject {
-    let since = generated.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Subject {
         uri: uri.to_owned(),
         variant: variant_digest(request, headers),
@@ -315,7 +379,7 @@ fn subject(
         fields: stored_digest(headers),
         first: 0,
         length,
-        time: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        time: milliseconds(generated),
         signer: index.local().identity.0,
     }
 }

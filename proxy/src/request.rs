@@ -38,7 +38,7 @@ use crate::peer::{Proved, prove, refer, span_for_peer, write_depth};
 use crate::policy::{NoStore, Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
-use crate::slices::lacks;
+use crate::slices::{ForPeer as SliceForPeer, lacks};
 use crate::tunnel::wanted_protocol;
 use crate::upload::Upload;
 use crate::{Proxy, PurgeError};
@@ -345,14 +345,12 @@ impl Proxy {
     /// Step 2 for a peer, which is served from what is held or arriving, and from nothing else.
     async fn serve_peer(self: &Arc<Self>, asked: &mut Asked) -> Result<Answer, Failure> {
         let (key, found) = self.held(asked).await;
-        let fresh = |asked: &Asked, stored: &Stored| {
-            stored.freshness.remaining(clock::now()).is_some() && !lacks(asked, stored)
-        };
+        let fresh = |stored: &Arc<Stored>| stored.freshness.remaining(clock::now()).is_some();
         let answers = &self.metrics.answers;
-        if let Some(stored) = found.filter(|stored| fresh(asked, stored)) {
-            answers.stored.inc();
-            self.announce_in_time(asked, &stored);
-            return self.prove_stored(asked, &stored).await;
+        if let Some(stored) = found.filter(fresh)
+            && let Some(answer) = self.give_stored(asked, &stored).await
+        {
+            return answer;
         }
         let Some(flight) = self.flights.find(&key) else {
             answers.missed.inc();
@@ -377,9 +375,8 @@ impl Proxy {
                 write_depth(response.headers_mut(), depth);
                 Ok((source, response))
             }
-            ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(asked, &stored) => {
-                answers.stored.inc();
-                self.prove_stored(asked, &stored).await
+            ForPeer::Begun(Begin::Stored(stored, ..)) if fresh(&stored) => {
+                self.give_stored(asked, &stored).await.unwrap_or_else(|| refer(&[], false))
             }
             ForPeer::Full(fed) => refer(&fed, true),
             ForPeer::Behind(source) => refer(source.as_slice(), false),
@@ -413,6 +410,28 @@ impl Proxy {
         Ok((source, proved.ok_or_else(miss)?))
     }
 
+    /// What is held, for a peer: of the whole, or a slice by itself.
+    async fn give_stored(
+        self: &Arc<Self>,
+        asked: &mut Asked,
+        stored: &Arc<Stored>,
+    ) -> Option<Result<Answer, Failure>> {
+        let answers = &self.metrics.answers;
+        if !lacks(asked, stored) && (asked.is_head() || self.can_prove(stored)) {
+            answers.stored.inc();
+            self.announce_in_time(asked, stored);
+            return Some(self.prove_stored(asked, stored).await);
+        }
+        match self.give_slice(asked, stored).await {
+            SliceForPeer::Proved(answer) => Some(Ok(*answer)),
+            SliceForPeer::Later => {
+                answers.referred.inc();
+                Some(Ok((Source::None, refer(&[], true))))
+            }
+            SliceForPeer::Nothing => None,
+        }
+    }
+
     /// What is held of the whole, for a peer, with its proof; to HEAD without, as there is nothing to prove.
     async fn prove_stored(
         self: &Arc<Self>,
@@ -431,7 +450,10 @@ impl Proxy {
     }
 
     /// Its octets are counted as they go to a peer, the proof that is put around them apart.
-    fn counted_for_peer(&self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+    pub(crate) fn counted_for_peer(
+        &self,
+        response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
         response.map(|body| body.counted(self.metrics.peer_bytes.clone()))
     }
 
@@ -475,7 +497,7 @@ fn refused(error: &PurgeError) -> Failure {
     Failure::new(reason, error.to_string()).with_status(status)
 }
 
-fn joined(forward: Forward, source: Source) -> CacheStatus {
+pub(crate) fn joined(forward: Forward, source: Source) -> CacheStatus {
     let forward = Some(forward);
     CacheStatus { forward, answered: None, stored: true, collapsed: true, source }
 }

@@ -209,7 +209,7 @@ impl Proxy {
     }
 
     /// Status, fields and body by what the request selects; `body` gives the octets of each range.
-    fn compose(
+    pub(crate) fn compose(
         &self,
         asked: &Asked,
         head: &Head,

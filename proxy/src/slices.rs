@@ -12,6 +12,8 @@
 //! | here | the slices under way, each once |
 //! | `slice` | one of them |
 //! | `run` | brings them |
+//! | `claim` | whose it is to fetch them from the origin |
+//! | `vouched` | shows them to peers, each by itself |
 //! | `schedule` | which of them is asked of which peer; no I/O |
 //! | `share` | brings them from several peers at once |
 //! | `many` | brings all of what several peers hold whole |
@@ -23,6 +25,7 @@
 //! nothing begins again.
 
 mod begin;
+mod claim;
 mod many;
 mod plan;
 mod read;
@@ -30,28 +33,33 @@ mod run;
 mod schedule;
 mod share;
 mod slice;
+mod vouched;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use coralline_disk::Object;
+use coralline_overlay::Key;
 use prometheus::IntGauge;
 use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
 use crate::limits::{
-    HOLDERS_MEMORY, MAX_HOLDERS, MAX_OUTDATED, MAX_RUNS, MAX_SLICES, MAX_SLICES_PER_ORIGIN,
-    SLICES_SHARE,
+    HOLDERS_MEMORY, MAX_CLAIMS, MAX_HOLDERS, MAX_OUTDATED, MAX_RUNS, MAX_SLICES,
+    MAX_SLICES_PER_ORIGIN, MAX_VOUCHED, SLICES_SHARE,
 };
 use crate::reason::{Failure, Reason};
 use crate::slices::plan::octets;
 use crate::slices::share::Holder;
-use crate::slices::slice::{End, Slice};
+use crate::slices::slice::End;
+use crate::slices::vouched::Vouched;
 
 pub(crate) use begin::{Begun, Wanted};
 pub(crate) use plan::{First, Part, bytes};
 pub(crate) use read::{Sliced, lacks};
+pub(crate) use slice::Slice;
+pub(crate) use vouched::ForPeer;
 
 /// The slices under way.
 pub(crate) struct Slices {
@@ -64,6 +72,10 @@ pub(crate) struct Slices {
     outdated: moka::sync::Cache<u64, ()>,
     /// Who holds the whole, by URI.
     holders: moka::sync::Cache<Arc<str>, Arc<[Holder]>>,
+    /// Slices that have a receipt of their own, by version and number.
+    vouched: moka::sync::Cache<(u64, u32), Arc<Vouched>>,
+    /// Places for claims under way.
+    claims: Semaphore,
 }
 
 #[derive(Debug)]
@@ -109,6 +121,8 @@ impl Slices {
                 .max_capacity(MAX_HOLDERS)
                 .time_to_live(HOLDERS_MEMORY)
                 .build(),
+            vouched: moka::sync::Cache::builder().max_capacity(MAX_VOUCHED).build(),
+            claims: Semaphore::new(MAX_CLAIMS),
         }
     }
 
@@ -162,6 +176,11 @@ impl Slices {
         let places = of.places.clone();
         let (table, origin) = (self.table.clone(), origin.clone());
         Ok(Some(Run { table, version, origin, places, slices }))
+    }
+
+    /// The keys in the index of slices that others were told of.
+    pub(crate) fn index_keys(&self) -> Vec<Key> {
+        self.vouched.iter().map(|(_, vouched)| vouched.key).collect()
     }
 
     /// One more reads this version, until what is returned is dropped.
@@ -218,11 +237,11 @@ pub(crate) struct Run {
     /// Those of its origin.
     places: Arc<Semaphore>,
     /// Those that are still to come, with the octets of each.
-    slices: VecDeque<Arriving>,
+    slices: VecDeque<Numbered>,
 }
 
 /// Octets and number of a slice, and what is here of it.
-type Arriving = (Range<u64>, u32, Arc<Slice>);
+type Numbered = (Range<u64>, u32, Arc<Slice>);
 
 impl Run {
     /// The first octet that has not come; nothing at the end.
@@ -238,7 +257,7 @@ impl Run {
     /// Each slice by itself.
     fn split(mut self) -> Vec<(u32, Self)> {
         let slices = std::mem::take(&mut self.slices);
-        let alone = |slice: Arriving| (slice.1, self.with(VecDeque::from([slice])));
+        let alone = |slice: Numbered| (slice.1, self.with(VecDeque::from([slice])));
         slices.into_iter().map(alone).collect()
     }
 
@@ -256,7 +275,7 @@ impl Run {
         joined
     }
 
-    fn with(&self, slices: VecDeque<Arriving>) -> Self {
+    fn with(&self, slices: VecDeque<Numbered>) -> Self {
         let (table, places) = (self.table.clone(), self.places.clone());
         Self { table, version: self.version, origin: self.origin.clone(), places, slices }
     }
@@ -301,6 +320,12 @@ impl Drop for Run {
     fn drop(&mut self) {
         self.fail(&Failure::new(Reason::ProxyInternalError, "the fetch was given up"));
     }
+}
+
+/// Where the index knows a slice. No URI holds a line feed. Versions share it: who has another than is wanted is
+/// passed by.
+fn slice_key(uri: &str, number: u32) -> Key {
+    Key::of_name(format!("{uri}\nslice {number}").as_bytes())
 }
 
 fn nobody_reads() -> Failure {

@@ -111,6 +111,11 @@ impl UpstreamBody {
         }
     }
 
+    /// It is a peer's part with a receipt of its own.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self, Self::Proved(body) if body.is_alone())
+    }
+
     /// The receipt with which a peer's began.
     pub(crate) fn receipt(&self) -> Option<&Receipt> {
         match self {

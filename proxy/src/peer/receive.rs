@@ -8,7 +8,7 @@ use coralline_sources::{Dealing, PeerKey};
 use tokio::time::timeout;
 
 use crate::body::next_piece;
-use crate::proving::Proving;
+use crate::proving::{PARTIAL, Proving};
 use crate::reason::{Failure, Reason};
 use crate::standing::Known;
 use crate::upstream::Counted;
@@ -47,6 +47,11 @@ impl ProvedBody {
 
     pub(crate) fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// It is a part with a receipt of its own.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.receipt.as_ref().is_some_and(|receipt| receipt.subject.status == PARTIAL)
     }
 
     /// What it began with.

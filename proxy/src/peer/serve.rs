@@ -11,13 +11,16 @@ use http_body_util::BodyExt;
 
 use crate::body::ResponseBody;
 use crate::flight::{FedPlace, Flight};
-use crate::proving::{PROOF, Proving};
+use crate::proving::{FORM_ALONE, PARTIAL, PROOF, Proving};
 use crate::reason::{Failure, Reason};
+use crate::slices::Slice;
 
 /// Where the proof of a content is.
 pub(crate) enum Proved {
     /// All of it is here.
     Whole(Arc<Proof>),
+    /// A slice of it is arriving, or was a moment ago.
+    Slice(Arc<Slice>, Proving),
     /// It is arriving; who is sent it has a place, if need be.
     Arriving(
         Arc<Flight>,
@@ -35,17 +38,18 @@ pub(crate) fn prove(
 ) -> Option<Response<ResponseBody>> {
     let receipt = match &proved {
         Proved::Whole(proof) => proof.receipt().clone(),
-        Proved::Arriving(_, proving, _) => proving.receipt()?,
+        Proved::Arriving(_, proving, _) | Proved::Slice(_, proving) => proving.receipt()?,
     };
     let (mut head, content) = response.into_parts();
     let partial = head.status == StatusCode::PARTIAL_CONTENT;
-    if !partial && head.status.as_u16() != receipt.subject.status {
+    let alone = receipt.subject.status == PARTIAL;
+    if !partial && (alone || head.status.as_u16() != receipt.subject.status) {
         return None;
     }
     let span = if partial { span } else { Span::Rest(0) };
     head.headers.remove(CONTENT_LENGTH);
     head.headers.remove(ACCEPT_RANGES);
-    head.headers.insert(PROOF, HeaderValue::from_static(FORM));
+    head.headers.insert(PROOF, HeaderValue::from_static(if alone { FORM_ALONE } else { FORM }));
     let encoder = Encoder::new(&receipt, span);
     let sending =
         Sending { encoder, subject: receipt.subject, content, held: Bytes::new(), proved };
@@ -106,19 +110,25 @@ impl Sending {
                 !self.encoder.is_waiting()
             }
             Proved::Arriving(flight, proving, _) => {
-                let (encoder, subject) = (&mut self.encoder, &mut self.subject);
-                flight
-                    .until(|ended| {
-                        let goes_on = proving.offer(encoder, subject);
-                        match (goes_on, encoder.is_waiting()) {
-                            (false, _) => Some(false),
-                            (true, false) => Some(true),
-                            (true, true) => ended.then_some(false),
-                        }
-                    })
-                    .await
+                flight.until(offered(proving, &mut self.encoder, &mut self.subject)).await
+            }
+            Proved::Slice(slice, proving) => {
+                slice.wait(offered(proving, &mut self.encoder, &mut self.subject)).await
             }
         }
+    }
+}
+
+/// Once there is something to send, or is known not to be.
+fn offered<'a>(
+    proving: &'a Proving,
+    encoder: &'a mut Encoder,
+    subject: &'a mut Subject,
+) -> impl FnMut(bool) -> Option<bool> + 'a {
+    |ended| match (proving.offer(encoder, subject), encoder.is_waiting()) {
+        (false, _) => Some(false),
+        (true, false) => Some(true),
+        (true, true) => ended.then_some(false),
     }
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::plan::{First, Part, slice_at};
 use super::read::Sliced;
+use super::run::Opened;
 use crate::Proxy;
 use crate::admit::Asked;
 use crate::conditional::strong_validator;
@@ -19,7 +20,7 @@ use crate::limits::SMALL_SLICED;
 use crate::message::{Body, Head, Stored};
 use crate::peer::Fit;
 use crate::policy::{NoStore, Rules};
-use crate::proving::vouched_for;
+use crate::proving::vouched_for_part;
 use crate::target::Target;
 use crate::upstream::Upstream;
 
@@ -117,9 +118,17 @@ impl Proxy {
         version.inspect(|version| landing.flight.set_reading(self.slices.reader(*version)));
         if let Some(run) = run {
             let (proxy, wanted, stored) = (self.clone(), wanted.clone(), stored.clone());
-            tokio::spawn(async move {
-                proxy.fly_run(run, &wanted, &stored, Some((body, part)), peer).await;
+            job.take_claims().into_iter().for_each(|(number, told, is_ours)| {
+                let mut slices = run.slices.iter();
+                if let Some((.., slice)) = slices.find(|(_, other, _)| *other == number) {
+                    slice.set_claim(told, is_ours);
+                }
             });
+            let told = job.is_shared().then(|| arriving.clone());
+            let opened = Opened { body, part, told };
+            tokio::spawn(
+                async move { proxy.fly_run(run, &wanted, &stored, Some(opened), peer).await },
+            );
         }
         if !landing.keep(|| self.store.insert(&job.uri, &stored)) {
             self.forget(&job.uri);
@@ -158,7 +167,6 @@ impl Proxy {
         let partial = upstream.head.status == StatusCode::PARTIAL_CONTENT;
         let Some(part) = Part::of(&upstream.head.headers).filter(|_| partial) else { return false };
         let arriving = self.part_of(job, upstream, part.total);
-        upstream.body.length() == Some(part.total)
-            && arriving.is_ok_and(|arriving| vouched_for(job, &arriving, upstream))
+        arriving.is_ok_and(|arriving| vouched_for_part(job, &arriving, upstream, &part))
     }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use coralline_disk::Object;
 use coralline_disk::limits::SLICE;
 use coralline_overlay::{Except, Pointer, State};
-use coralline_receipt::{Proof, Rebuild, Receipt};
+use coralline_receipt::{Rebuild, Receipt};
 use http::HeaderMap;
 use http::header::RANGE;
-use tokio::task::spawn_blocking;
 
 use super::Place;
 use super::begin::{Begun, Wanted};
 use super::plan::{First, octets, slice_at};
+use super::vouched::rebuilt;
 use crate::Proxy;
 use crate::announce::{Located, announce_again};
 use crate::clock;
@@ -22,7 +22,6 @@ use crate::flights::Landing;
 use crate::limits::{MAX_SHARED, MIN_SHARED, PEERS_PATIENCE};
 use crate::message::Stored;
 use crate::store::Change;
-use crate::tier::read;
 
 impl Proxy {
     /// Begins a fetch of the whole from several peers that hold it; nothing where one stream will do.
@@ -95,7 +94,7 @@ impl Proxy {
             return;
         }
         let Some(proof) = receipt.and_then(|receipt| Rebuild::new(receipt).ok()) else { return };
-        let Some(proof) = rebuilt(proof, object.clone()).await else { return };
+        let Some(proof) = rebuilt(proof, object.clone(), 0..object.length()).await else { return };
         let version = object.version();
         self.revise(&wanted.uri, |other| {
             let same = other.body.object().is_some_and(|other| other.version() == version);
@@ -106,6 +105,9 @@ impl Proxy {
             }
         });
         let (_, found) = self.store.find(&wanted.uri, &wanted.headers);
+        if let (Some(tier), Some(found)) = (&self.tier, &found) {
+            tier.keep_proof(&wanted.uri, found);
+        }
         let announced = found.filter(|found| {
             let same = found.body.object().is_some_and(|other| other.version() == version);
             same && found.body.is_whole() && found.due_for_announcement(clock::now())
@@ -142,20 +144,4 @@ impl Proxy {
         }
         stored.body.is_whole()
     }
-}
-
-/// The proof of what is on disk, if it is what the receipt says.
-async fn rebuilt(mut proof: Rebuild, mut object: Object) -> Option<Arc<Proof>> {
-    let mut at = 0;
-    while at < object.length() {
-        let (octets, again) = read(object, at).await;
-        (object, at) = (again, at + octets.as_ref()?.len() as u64);
-        proof = spawn_blocking(move || {
-            proof.update(&octets.unwrap_or_default());
-            proof
-        })
-        .await
-        .ok()?;
-    }
-    proof.finish().ok().map(Arc::new)
 }

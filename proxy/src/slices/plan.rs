@@ -122,6 +122,11 @@ impl Part {
         sound.then(|| Self { first, end: last + 1, total })
     }
 
+    /// The value of its Content-Range.
+    pub(crate) fn field(&self) -> HeaderValue {
+        ascii(&format!("bytes {}-{}/{}", self.first, self.end - 1, self.total))
+    }
+
     /// It is all there is.
     pub(crate) fn is_whole(&self) -> bool {
         self.first == 0 && self.end == self.total

@@ -1,6 +1,8 @@
 //! Bringing slices in a row: from peers that hold them, and what they do not from the origin, by one request or
 //! more where its transfer breaks.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +13,30 @@ use tokio::time::timeout;
 
 use super::begin::Wanted;
 use super::plan::{Part, Verdict, bytes, judge};
-use super::slice::End;
+use super::slice::{End, Shows, Slice};
 use super::{Run, changed, nobody_reads};
 use crate::Proxy;
 use crate::conditional::strong_validator;
+use crate::fetch::Job;
 use crate::fields::kept;
-use crate::limits::{MAX_RESUMES, PEER_STALL, RUN_PATIENCE};
+use crate::flight::Arriving;
+use crate::limits::{MAX_RESUMES, PEER_STALL, RESUME_PROGRESS, RUN_PATIENCE};
 use crate::message::Stored;
 use crate::policy::{NoStore, freshen, storable};
+use crate::proving::Proving;
 use crate::pump::Rate;
 use crate::purge::Verdict as Purged;
 use crate::reason::{Failure, Reason};
 use crate::store::Change;
 use crate::upstream::{Sender, Upstream, UpstreamBody};
+
+/// A part that has begun to come.
+pub(crate) struct Opened {
+    pub(super) body: UpstreamBody,
+    pub(super) part: Part,
+    /// The response that it is of, if its slices can be shown to peers under it, each by itself.
+    pub(super) told: Option<Arc<Arriving>>,
+}
 
 impl Proxy {
     /// Flies in a task of its own.
@@ -37,7 +50,7 @@ impl Proxy {
         mut run: Run,
         wanted: &Wanted,
         stored: &Stored,
-        opened: Option<(UpstreamBody, Part)>,
+        opened: Option<Opened>,
         peer: Option<Sender>,
     ) {
         let of_origin = run.places.clone();
@@ -47,8 +60,9 @@ impl Proxy {
             return run.fail(&Failure::new(Reason::ConnectionLimitReached, detail));
         };
         if let Some(opened) = opened {
-            let stall = if opened.0.receipt().is_some() { PEER_STALL } else { self.stall_timeout };
-            match self.fill(&mut run, stored, opened, stall).await {
+            let stall =
+                if opened.body.receipt().is_some() { PEER_STALL } else { self.stall_timeout };
+            match self.fill(&mut run, wanted, stored, opened, stall).await {
                 Err(failure) if failure.again => return run.fail(&failure),
                 Err(failure) => {
                     peer.inspect(|peer| self.peers.learn(&peer.pointer, Dealing::Failed));
@@ -62,18 +76,20 @@ impl Proxy {
             true => return,
             false => self.holders(&wanted.uri, &wanted.target).await,
         };
-        for run in self.share(run, wanted, stored, &holders).await {
-            self.fly_to_origin(run, wanted, stored).await;
+        let left = self.share(vec![run], wanted, stored, &holders).await;
+        if !left.is_empty() {
+            self.fly_cold(left, wanted, stored).await;
         }
     }
 
     /// Brings the slices from the origin.
-    async fn fly_to_origin(&self, mut run: Run, wanted: &Wanted, stored: &Stored) {
-        let (mut broken, mut asked) = (0, 0);
+    pub(super) async fn fly_to_origin(&self, mut run: Run, wanted: &Wanted, stored: &Stored) {
+        run.slices.iter().for_each(|(.., slice)| slice.expects_origin());
+        let (mut broken, mut asked, mut resumed_at) = (0, 0, run.at().unwrap_or(0));
         let slices = run.slices.len();
         while let Some(at) = run.at() {
             let end = match self.ask_for_part(wanted, stored, at, run.until()).await {
-                Ok(opened) => self.fill(&mut run, stored, opened, self.stall_timeout).await,
+                Ok(opened) => self.fill(&mut run, wanted, stored, opened, self.stall_timeout).await,
                 Err(failure) => Err(failure),
             };
             asked += 1;
@@ -84,7 +100,11 @@ impl Proxy {
                     return run.fail(&failure);
                 }
                 Err(failure) => {
-                    broken += 1;
+                    let stands = run.at().unwrap_or(u64::MAX);
+                    if stands >= resumed_at + RESUME_PROGRESS {
+                        broken = 0;
+                    }
+                    (broken, resumed_at) = (broken + 1, stands);
                     // What brings nothing brings nothing the next time either.
                     if broken > MAX_RESUMES || run.at() == Some(at) {
                         self.metrics.count_error(failure.reason);
@@ -108,7 +128,7 @@ impl Proxy {
         stored: &Stored,
         at: u64,
         until: u64,
-    ) -> Result<(UpstreamBody, Part), Failure> {
+    ) -> Result<Opened, Failure> {
         let held = &stored.head.headers;
         let validator = strong_validator(held).expect("nothing else is held in part");
         let mut headers = wanted.headers.clone();
@@ -120,7 +140,10 @@ impl Proxy {
         match judge(head.status, &head.headers, held, at, stored.body.len()) {
             Verdict::Goes(part) => {
                 self.freshen_by_part(wanted, stored, &upstream);
-                Ok((upstream.body, part))
+                let job = Job::of_wanted(wanted);
+                let told = self.part_of(&job, &upstream, part.total).ok();
+                let told = told.filter(|_| job.is_shared());
+                Ok(Opened { body: upstream.body, part, told })
             }
             Verdict::Changed => Err(changed()),
             Verdict::Failed => {
@@ -135,37 +158,54 @@ impl Proxy {
     pub(super) async fn fill(
         &self,
         run: &mut Run,
+        wanted: &Wanted,
         stored: &Stored,
-        (mut body, part): (UpstreamBody, Part),
+        opened: Opened,
         stall: Duration,
     ) -> Result<(), Failure> {
         let object = stored.body.object().expect("what is held in part is on disk");
+        let Opened { mut body, part, told } = opened;
         let (version, mut at) = (object.version(), part.first);
-        let mut rate = Rate::new();
+        let (mut rate, mut began) = (Rate::new(), BTreeSet::new());
         while at < part.end {
             let Some(piece) = body.next(stall).await else {
                 let detail = format!("the part ended after {} octets", at - part.first);
                 return Err(Failure::new(Reason::HttpResponseIncomplete, detail));
             };
             let mut octets = piece?;
-            let wanted = run.at().unwrap_or(part.end);
+            let stands = run.at().unwrap_or(part.end);
             // What is before the first slice, or beyond what was promised.
-            let passed = wanted.saturating_sub(at).min(octets.len() as u64);
+            let passed = stands.saturating_sub(at).min(octets.len() as u64);
             let left = (part.end - at).min(octets.len() as u64);
             octets = octets.slice(fits(passed)..fits(left));
             at += left;
             rate.check(at, || !self.slices.is_read(version))?;
-            while let Some((range, _, slice)) = run.slices.front().filter(|_| !octets.is_empty()) {
+            while let Some((range, number, slice)) =
+                run.slices.front().filter(|_| !octets.is_empty())
+            {
                 if self.slices.is_outdated(version) {
                     return Err(changed());
                 }
+                if began.insert(*number) {
+                    self.show(slice, wanted, (&body, &part), told.as_ref(), range);
+                }
+                let own = octets.len().min(fits(range.end - range.start) - slice.received());
+                if let (Some((_, proving)), UpstreamBody::Plain(_)) = (slice.proving(), &body) {
+                    proving.update(&octets[..own]);
+                }
                 octets = slice.push(octets);
                 let Some(whole) = slice.whole() else { continue };
+                // Only the end of the stream may say that this is the whole of the part.
+                while body.is_alone() && matches!(body.next(stall).await, Some(Ok(_))) {}
                 let written = match &self.tier {
                     Some(tier) => tier.write_slice(object, range.start, whole).await,
                     None => false,
                 };
                 self.metrics.slices.inc();
+                let of = (version, *number);
+                if let Some((told, receipt)) = slice.finish().filter(|_| written) {
+                    self.keep_receipt(&wanted.uri, of, told, receipt, slice.take_claim());
+                }
                 run.ended(if written { End::OnDisk } else { End::Here });
                 if !self.slices.is_read(version) {
                     // Who comes later begins where this one stood.
@@ -177,6 +217,43 @@ impl Proxy {
             }
         }
         Ok(())
+    }
+
+    /// Says what peers can be shown of a slice that comes from here: what was begun elsewhere is not gone on with,
+    /// but what this node signs itself.
+    fn show(
+        &self,
+        slice: &Slice,
+        wanted: &Wanted,
+        (body, part): (&UpstreamBody, &Part),
+        told: Option<&Arc<Arriving>>,
+        octets: &Range<u64>,
+    ) {
+        let proving = match (body, told) {
+            (UpstreamBody::Plain(_), Some(_)) if slice.received() > 0 => {
+                let signing = slice.proving().filter(|(_, proving)| proving.is_signing());
+                if signing.is_some() {
+                    return;
+                }
+                None
+            }
+            (_, Some(_)) if slice.received() > 0 => None,
+            (UpstreamBody::Plain(_), Some(told)) => {
+                let part = Part { first: octets.start, end: octets.end, total: part.total };
+                let (uri, request) = (&wanted.uri, &wanted.headers);
+                Proving::signing_part(&self.index, uri, request, told, &part)
+            }
+            (UpstreamBody::Proved(body), Some(_))
+                if body.is_alone() && *octets == (part.first..part.end) =>
+            {
+                Some(body.proving().clone())
+            }
+            _ => None,
+        };
+        slice.show(match told.cloned().zip(proving) {
+            Some((told, proving)) => Shows::Proved(told, proving),
+            None => Shows::Nothing,
+        });
     }
 
     /// RFC 9111, section 3.4: what comes later has the later word on the fields.

@@ -127,11 +127,10 @@ impl Schedule {
         let of = &self.sources[source];
         let since = of.asked.get(&number)?;
         let mut others = 0..self.sources.len();
-        let fresh = |other: &usize| {
-            let late = self.sources[*other].late || slice.late.contains(other);
-            *other != source && !late && self.may_bring(*other, number, slice)
-        };
-        others.find(fresh)?;
+        others.find(|other| {
+            let late = self.is_late(*other, slice);
+            *other != source && !late && self.is_free(*other, number, slice)
+        })?;
         let usual = of.usual * LATE_FACTOR * u32::try_from(MAX_OF_SOURCE).unwrap_or(1);
         Some((source, *since + usual.max(SLICE_LATE)))
     }
@@ -168,26 +167,38 @@ impl Schedule {
         Some(Step::Ask { slice: number, source })
     }
 
-    /// Who is expected to bring it soonest of those who are not busy: those who were late come last.
-    fn soonest(&self, number: u32, slice: &Slice) -> Option<((bool, Duration, usize), usize)> {
+    /// Who is expected to bring it soonest of those who are not busy; who was late only where nobody else has it.
+    fn soonest(&self, number: u32, slice: &Slice) -> Option<((Duration, usize), usize)> {
         let all = 0..self.sources.len();
+        // One that is in time is waited for while it is busy.
+        let in_time = all
+            .clone()
+            .any(|source| !self.is_late(source, slice) && self.may_bring(source, number, slice));
         let free = all.filter(|source| {
-            self.may_bring(*source, number, slice)
-                && self.sources[*source].asked.len() < MAX_OF_SOURCE
+            !(in_time && self.is_late(*source, slice)) && self.is_free(*source, number, slice)
         });
         let expected = |source: usize| {
             let of = &self.sources[source];
             let before = u32::try_from(of.asked.len()).unwrap_or(u32::MAX);
-            let late = of.late || slice.late.contains(&source);
-            (late, of.usual.saturating_mul(before.saturating_add(1)), of.asked.len())
+            (of.usual.saturating_mul(before.saturating_add(1)), of.asked.len())
         };
         free.map(|source| (expected(source), source)).min()
+    }
+
+    fn is_late(&self, source: usize, slice: &Slice) -> bool {
+        self.sources[source].late || slice.late.contains(&source)
     }
 
     fn may_bring(&self, source: usize, number: u32, slice: &Slice) -> bool {
         let of = &self.sources[source];
         let has = of.has.as_ref().is_none_or(|has| has.contains(&number));
         has && !of.broken && !slice.lacking.contains(&source)
+    }
+
+    /// It has the slice, and may be asked for one more.
+    fn is_free(&self, source: usize, number: u32, slice: &Slice) -> bool {
+        let busy = self.sources[source].asked.len() >= MAX_OF_SOURCE;
+        !busy && self.may_bring(source, number, slice)
     }
 
     fn copies(&self, number: u32, slice: &Slice) -> usize {

@@ -12,21 +12,24 @@ use futures_util::stream::FuturesUnordered;
 use http::Method;
 use http::header::{IF_RANGE, RANGE};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::begin::Wanted;
-use super::plan::{Part, Verdict, bytes, judge};
+use super::plan::{Verdict, bytes, judge};
+use super::run::Opened;
 use super::schedule::{Fault, Schedule, Step};
 use super::{Run, nobody_reads};
 use crate::Proxy;
 use crate::admit::Asked;
 use crate::conditional::strong_validator;
 use crate::fetch::Job;
-use crate::limits::{LOCATE_BUDGET, MAX_SHARED, MAX_SOURCES, PEER_STALL, SLICES_AHEAD};
+use crate::limits::{
+    ASK_AGAIN_AFTER, LOCATE_BUDGET, MAX_SHARED, MAX_SOURCES, PEER_STALL, PEERS_PATIENCE,
+    RECEIVING_STALL, SLICES_AHEAD,
+};
 use crate::message::{Source, Stored};
 use crate::peer::{Given, Search};
 use crate::target::Target;
-use crate::upstream::UpstreamBody;
 
 /// A peer that has slices.
 #[derive(Debug, Clone)]
@@ -70,22 +73,23 @@ impl Proxy {
     /// Brings of the run what these peers have; returns what they do not.
     pub(super) async fn share(
         &self,
-        run: Run,
+        runs: Vec<Run>,
         wanted: &Wanted,
         stored: &Stored,
         holders: &[Holder],
     ) -> Vec<Run> {
-        let Some(first) = run.first().filter(|_| !holders.is_empty()) else { return vec![run] };
-        let version = run.version;
+        let Some(first) = runs.first().filter(|_| !holders.is_empty()) else { return runs };
+        let (version, near) =
+            (first.version, first.first().unwrap_or(0).saturating_add(SLICES_AHEAD));
+        let count: usize = runs.iter().map(|run| run.slices.len()).sum();
         // One place the run has already.
         let mut places = Vec::new();
-        while places.len() + 1 < MAX_SHARED.min(run.slices.len()) {
+        while places.len() + 1 < MAX_SHARED.min(count) {
             let Ok(place) = self.slices.places.try_acquire() else { break };
             places.push(place);
         }
-        let mut waiting: BTreeMap<_, _> = run.split().into_iter().collect();
-        let (slices, near) = (waiting.keys().copied(), first.saturating_add(SLICES_AHEAD));
-        let mut schedule = Schedule::new(slices, near, places.len() + 1);
+        let mut waiting: BTreeMap<_, _> = runs.into_iter().flat_map(Run::split).collect();
+        let mut schedule = Schedule::new(waiting.keys().copied(), near, places.len() + 1);
         for Holder { pointer, level, has } in holders {
             schedule.add(has.clone(), self.peers.expects(pointer, *level));
         }
@@ -146,7 +150,11 @@ impl Proxy {
     ) -> Result<(), Fault> {
         let (Some(at), until) = (run.at(), run.until()) else { return Ok(()) };
         let opened = self.ask_holder(wanted, stored, (at, until), holder).await?;
-        let filled = self.fill(run, stored, opened, PEER_STALL).await;
+        let stall = match holder.pointer.state {
+            State::Whole => PEER_STALL,
+            State::Receiving => RECEIVING_STALL,
+        };
+        let filled = self.fill(run, wanted, stored, opened, stall).await;
         match filled {
             Ok(()) if run.slices.is_empty() => Ok(()),
             Err(failure) if failure.again => Err(Fault::Left),
@@ -166,7 +174,7 @@ impl Proxy {
         stored: &Stored,
         (at, until): (u64, u64),
         holder: &Holder,
-    ) -> Result<(UpstreamBody, Part), Fault> {
+    ) -> Result<Opened, Fault> {
         let held = &stored.head.headers;
         let validator = strong_validator(held).expect("nothing else is held in part");
         let from = at - at % GROUP;
@@ -175,17 +183,36 @@ impl Proxy {
         headers.insert(RANGE, bytes(from, until));
         headers.insert(IF_RANGE, validator.clone());
         let Holder { pointer, level, .. } = holder;
-        let (holders, deadline) = (&[*pointer][..], Instant::now() + PEER_HEAD_TIMEOUT);
+        let holders = &[*pointer][..];
+        // One that is getting it may have to wait for the origin, as long as it says so.
+        let patience = match pointer.state {
+            State::Whole => PEER_HEAD_TIMEOUT,
+            State::Receiving => PEERS_PATIENCE,
+        };
+        let deadline = Instant::now() + patience;
         let (level, rest, misled) = (*level, None, false);
         let search = Search { holders, level, deadline, rest, misled };
         let (job, mut tried) = (Job::of_wanted(wanted), Except::default());
         let fits = |upstream: &_| self.fits_as_part(&job, upstream);
         let (get, target) = (&Method::GET, &wanted.target);
-        match self.peers.ask(get, target, &headers, search, &mut tried, fits).await {
+        let given = loop {
+            match self.peers.ask(get, target, &headers, search, &mut tried, fits).await {
+                Given::Later { .. } if Instant::now() < deadline => sleep(ASK_AGAIN_AFTER).await,
+                given => break given,
+            }
+        };
+        match given {
             Given::Good(upstream) => {
                 let head = &upstream.head;
                 match judge(head.status, &head.headers, held, from, stored.body.len()) {
-                    Verdict::Goes(part) => Ok((upstream.body, part)),
+                    Verdict::Goes(part) => {
+                        let told = upstream
+                            .body
+                            .is_alone()
+                            .then(|| self.part_of(&job, &upstream, part.total).ok());
+                        let (body, told) = (upstream.body, told.flatten());
+                        Ok(Opened { body, part, told })
+                    }
                     // It has another version.
                     Verdict::Changed | Verdict::Failed => Err(Fault::Lacks),
                 }

@@ -1,12 +1,17 @@
 //! One slice while it arrives: one task brings it, any number of readers follow it.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
+use coralline_receipt::Receipt;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use crate::announce::Announcement;
 use crate::budget::{Budget, Reservation};
-use crate::limits::SLICE_PIECE;
+use crate::flight::Arriving;
+use crate::limits::{SENT_PATIENCE, SLICE_PIECE};
+use crate::proving::Proving;
 use crate::reason::Failure;
 
 /// How a slice ended.
@@ -36,6 +41,21 @@ struct State {
     whole: Option<Bytes>,
     held: Reservation,
     end: Option<End>,
+    shows: Shows,
+    /// What the index is told of it, and whether it is ours to fetch from the origin.
+    claim: Option<(Announcement, bool)>,
+}
+
+/// What peers can be shown of it.
+#[derive(Debug, Clone)]
+pub(crate) enum Shows {
+    /// Where it comes from is not known yet.
+    Undecided,
+    /// It is about to come from the origin.
+    Origin,
+    /// What comes, under the fields of this response.
+    Proved(Arc<Arriving>, Proving),
+    Nothing,
 }
 
 impl State {
@@ -55,7 +75,14 @@ pub(crate) enum Next {
 impl Slice {
     pub(crate) fn new(length: usize, budget: &Budget) -> Self {
         let (octets, held) = (BytesMut::new(), budget.reservation());
-        let state = Mutex::new(State { octets, whole: None, held, end: None });
+        let state = Mutex::new(State {
+            octets,
+            whole: None,
+            held,
+            end: None,
+            shows: Shows::Undecided,
+            claim: None,
+        });
         Self { state, changed: watch::Sender::new(0), length }
     }
 
@@ -102,6 +129,7 @@ impl Slice {
             if !keep {
                 (state.octets, state.whole) = (BytesMut::new(), None);
             }
+            state.claim = None;
             state.end = Some(match end {
                 End::Here if !keep => End::Failed(lost()),
                 end => end,
@@ -116,6 +144,77 @@ impl Slice {
             changed.borrow_and_update();
             if let Some(next) = self.look(at) {
                 return next;
+            }
+            changed.changed().await.expect("the sender lives in self");
+        }
+    }
+
+    // For peers.
+
+    /// Keeps what is said of it to the index, until it has ended; and whether it is ours to fetch.
+    pub(crate) fn set_claim(&self, told: Announcement, is_ours: bool) {
+        self.state().claim = Some((told, is_ours));
+    }
+
+    pub(crate) fn take_claim(&self) -> Option<(Announcement, bool)> {
+        self.state().claim.take()
+    }
+
+    /// The origin is about to be asked for it: peers wait for that, if nothing has come yet.
+    pub(crate) fn expects_origin(&self) {
+        self.change(|state| {
+            if let Shows::Undecided = state.shows {
+                state.shows = Shows::Origin;
+            }
+        });
+    }
+
+    /// What comes from now on can be shown, or not.
+    pub(crate) fn show(&self, shows: Shows) {
+        self.change(|state| {
+            if let Shows::Proved(_, proving) = &state.shows {
+                proving.give_up();
+            }
+            state.shows = shows;
+        });
+    }
+
+    /// The proof that grows with it.
+    pub(crate) fn proving(&self) -> Option<(Arc<Arriving>, Proving)> {
+        match &self.state().shows {
+            Shows::Proved(told, proving) => Some((told.clone(), proving.clone())),
+            _ => None,
+        }
+    }
+
+    /// All of it is here: its receipt, if it has one of its own.
+    pub(crate) fn finish(&self) -> Option<(Arc<Arriving>, Receipt)> {
+        let (told, proving) = self.proving()?;
+        let proof = proving.finish()?;
+        self.change(|_| ());
+        Some((told, proof.receipt().clone()))
+    }
+
+    /// What a peer can be shown, once that is known, or a while has passed.
+    pub(crate) async fn shown(&self) -> Shows {
+        let known = self.until(|state| match &state.shows {
+            Shows::Origin if state.end.is_none() => None,
+            shows => Some(shows.clone()),
+        });
+        timeout(SENT_PATIENCE, known).await.unwrap_or(Shows::Undecided)
+    }
+
+    /// Waits until `ready`, which is told whether it has ended, says something.
+    pub(crate) async fn wait<T>(&self, mut ready: impl FnMut(bool) -> Option<T>) -> T {
+        self.until(|state| ready(state.end.is_some())).await
+    }
+
+    async fn until<T>(&self, mut ready: impl FnMut(&State) -> Option<T>) -> T {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if let Some(result) = ready(&self.state()) {
+                return result;
             }
             changed.changed().await.expect("the sender lives in self");
         }

@@ -8,6 +8,7 @@
 
 mod audits;
 mod bad_input;
+mod cold;
 mod crowd;
 mod digests;
 mod disk;
