@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::path::Path;
 
 use crate::limits::{
-    A_MINUTE, CONNECTIONS, COPIES, DNS_ANSWERS, DNS_TTL, FRESHNESS, HOP_BITS, LEVEL_RTT, PERCENT,
-    REVIEW, TIMEOUT, VALUE_TTL, VALUES, VALUES_PER_KEY,
+    A_MINUTE, AUDITS, CONNECTIONS, COPIES, DNS_ANSWERS, DNS_TTL, FRESHNESS, HOP_BITS, LEVEL_RTT,
+    PERCENT, REVIEW, TIMEOUT, VALUE_TTL, VALUES, VALUES_PER_KEY,
 };
 use crate::parse::{
     Mismatch, contact, count, disk, duration, each, ip_addr, log_filter, memory, network, one,
@@ -256,6 +256,15 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         shape: Shape::Text,
         set: |c, w| one(w, &mut c.peer.listen, socket_addr),
         text: |c| quoted(c.peer.listen),
+    },
+    Key {
+        name: "peer.audit_one_in",
+        help: "Of responses that came from peers, one in so many is fetched again from its origin, which \
+               finds out nodes that sign what is not true; 0 for none. Enough to find a liar soon, too \
+               few to burden an origin.",
+        shape: Shape::Number,
+        set: |c, w| one(w, &mut c.peer.audit_one_in, |t| count(t, AUDITS)),
+        text: |c| c.peer.audit_one_in.to_string(),
     },
     Key {
         name: "admin.listen",

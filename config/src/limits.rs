@@ -45,6 +45,9 @@ pub(crate) const REVIEW: (Duration, Duration) =
 /// Client connections: one address has no more ports, and descriptors end sooner.
 pub(crate) const CONNECTIONS: (usize, usize) = (1, 65_536);
 
+/// None, or one in so many: beyond a million it is as good as none.
+pub(crate) const AUDITS: (u32, u32) = (0, 1_000_000);
+
 /// Eight AAAA records fit well within 512 octets; clients try two or three.
 pub(crate) const DNS_ANSWERS: (usize, usize) = (1, 8);
 

@@ -93,6 +93,8 @@ pub struct Overlay {
 pub struct Peer {
     /// TCP address to listen on.
     pub listen: SocketAddr,
+    /// Of responses that came from peers, one in so many is fetched again from its origin; 0 for none.
+    pub audit_one_in: u32,
 }
 
 /// `[admin]`
@@ -202,7 +204,8 @@ impl Default for Overlay {
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { listen: loopback(7400) }
+        // A liar is found out by one of its first thousand readers, anywhere; origins send 0.1 % more.
+        Self { listen: loopback(7400), audit_one_in: 1_000 }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coralline_overlay::{Stats, TransportStats};
+use coralline_overlay::{BroadcastStats, Stats, TransportStats};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
@@ -45,6 +45,8 @@ struct NodeCollector {
     octets: IntCounterVec,
     dropped: IntCounterVec,
     queries: IntCounterVec,
+    broadcasts: IntCounterVec,
+    handed_over: IntCounter,
     /// One scrape at a time, so that no difference is added twice.
     scrape: Mutex<()>,
 }
@@ -83,11 +85,34 @@ impl NodeCollector {
                 "Queries of this node to the index, by outcome.",
                 "outcome",
             )?,
+            broadcasts: counter(
+                "coralline_overlay_broadcasts_total",
+                "Messages to the whole network, by what came of them here.",
+                "outcome",
+            )?,
+            handed_over: IntCounter::new(
+                "coralline_overlay_handed_over_total",
+                "Pointers handed to newcomers that are nearer to their keys.",
+            )?,
             scrape: Mutex::new(()),
         })
     }
 
-    fn update(&self, stats: &Stats, wire: &TransportStats) {
+    fn update(&self, stats: &Stats, wire: &TransportStats, broadcasts: &BroadcastStats) {
+        raise(&self.handed_over, stats.handed_over);
+        for (outcome, total) in [
+            ("sent", broadcasts.sent),
+            ("delivered", broadcasts.delivered),
+            ("malformed", broadcasts.malformed),
+            ("forged", broadcasts.forged),
+            ("stale", broadcasts.stale),
+            ("repeated", broadcasts.repeated),
+            ("limited", broadcasts.limited),
+            ("lost", broadcasts.lost),
+            ("refused", stats.broadcasts_refused),
+        ] {
+            raise(&self.broadcasts.with_label_values(&[outcome]), total);
+        }
         for (vec, label, total) in [
             (&self.datagrams, "in", wire.datagrams_in),
             (&self.datagrams, "out", wire.datagrams_out),
@@ -108,7 +133,7 @@ impl NodeCollector {
         self.ready.set(i64::from(self.health.readiness().is_ok()));
     }
 
-    fn parts(&self) -> [&dyn Collector; 7] {
+    fn parts(&self) -> [&dyn Collector; 9] {
         [
             &self.ready,
             &self.nodes,
@@ -117,6 +142,8 @@ impl NodeCollector {
             &self.octets,
             &self.dropped,
             &self.queries,
+            &self.broadcasts,
+            &self.handed_over,
         ]
     }
 }
@@ -129,7 +156,7 @@ impl Collector for NodeCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let _alone = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         let index = self.health.index();
-        self.update(&index.stats(), &index.transport_stats());
+        self.update(&index.stats(), &index.transport_stats(), &index.broadcast_stats());
         self.parts().into_iter().flat_map(Collector::collect).collect()
     }
 }

@@ -36,6 +36,17 @@ pub(crate) struct Status {
     requests: Requests,
     bytes: Octets,
     cache: CacheUse,
+    /// What audits have found: nodes that have signed what their origins do not say.
+    evidence: Vec<Contradiction>,
+}
+
+/// Keys and receipts in hexadecimal digits.
+#[derive(Debug, Serialize)]
+struct Contradiction {
+    signer: String,
+    uri: String,
+    signed: String,
+    observed: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -138,6 +149,12 @@ impl View {
             rtt_ms: neighbour.rtt.map(|rtt| rounded(rtt.as_secs_f64() * 1000.0)),
             verified_seconds: rounded(now.since(neighbour.verified).as_secs_f64()),
         });
+        let evidence = self.proxy.evidence().into_iter().map(|evidence| Contradiction {
+            signer: hex(&evidence.signer),
+            uri: evidence.uri,
+            signed: hex(&evidence.signed),
+            observed: hex(&evidence.observed),
+        });
         Status {
             version: env!("CARGO_PKG_VERSION"),
             suffix: self.config.suffix.to_string(),
@@ -168,6 +185,7 @@ impl View {
                 origin: sources.origin_bytes,
             },
             cache: CacheUse { bytes: sources.cache_bytes, objects: sources.cache_objects },
+            evidence: evidence.collect(),
         }
     }
 }

@@ -7,19 +7,29 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// `config <- overlay <- {dns, proxy} <- node`; the simulator drives the cores and never a node.
+/// `config <- overlay <- {dns, sources <- proxy} <- node`; the simulator drives the cores and never a node.
 const EDGES: &[(&str, &[&str])] = &[
     ("coralline-config", &[]),
     ("coralline-disk", &[]),
     ("coralline-receipt", &[]),
     ("coralline-overlay", &["coralline-config"]),
+    ("coralline-sources", &["coralline-overlay"]),
     ("coralline-dns", &["coralline-config", "coralline-overlay"]),
     (
         "coralline-proxy",
-        &["coralline-config", "coralline-disk", "coralline-overlay", "coralline-receipt"],
+        &[
+            "coralline-config",
+            "coralline-disk",
+            "coralline-overlay",
+            "coralline-receipt",
+            "coralline-sources",
+        ],
     ),
     ("coralline", &["coralline-config", "coralline-dns", "coralline-overlay", "coralline-proxy"]),
-    ("coralline-sim", &["coralline-config", "coralline-overlay"]),
+    (
+        "coralline-sim",
+        &["coralline-config", "coralline-overlay", "coralline-receipt", "coralline-sources"],
+    ),
 ];
 
 fn cargo(args: &[&str]) -> String {

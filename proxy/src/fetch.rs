@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coralline_disk::Object;
-use coralline_overlay::{Except, Key};
+use coralline_overlay::{Except, Identity, Key};
 use http::header::{AGE, DATE, HeaderMap, RANGE, SET_COOKIE};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
@@ -261,12 +261,22 @@ impl Proxy {
             return Fit::Good;
         }
         match self.arriving(job, upstream) {
-            Ok(arriving) if vouched_for(job, &arriving, upstream) => Fit::Good,
+            Ok(arriving) if vouched_for(job, &arriving, upstream) => match self.trusts(upstream) {
+                true => Fit::Good,
+                // Who passes it on has done nothing wrong.
+                false => Fit::Useless,
+            },
             // This depends on what was purged, how much fits, what the client has sent, and the time.
             Err(NoStore::Purged | NoStore::TooLarge | NoStore::Worthless) => Fit::Useless,
             Err(NoStore::Authorization | NoStore::Forbidden) => Fit::Useless,
             Ok(_) | Err(_) => Fit::Wrong,
         }
+    }
+
+    /// Nothing is known against who has signed it.
+    pub(crate) fn trusts(&self, upstream: &Upstream) -> bool {
+        let receipt = upstream.body.proving().and_then(Proving::receipt);
+        receipt.is_none_or(|receipt| !self.peers.distrusts(Identity(receipt.subject.signer)))
     }
 
     /// Step 5: from those whom the index names, and from others where these have nothing to give.
@@ -469,6 +479,9 @@ impl Proxy {
         if let Err(failure) = pumped.await {
             self.metrics.count_error(failure.reason);
             tracing::warn!(uri = %job.uri, "{failure}");
+            if !flight.has_begun() {
+                return landing.begin_and_close(Begin::Failed(failure));
+            }
             return flight.break_off(failure);
         }
         // Those who follow need not wait for the disk.
@@ -523,6 +536,7 @@ impl Proxy {
             flight.begin(Begin::Stream(arriving.clone()));
         }
         flight.land(Some(stored.clone()));
+        self.audits.consider(job, arriving.source, &stored);
         if let Some(announcement) = announcement {
             announcement.whole(stored);
         }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 use coralline_disk::Object;
+use coralline_sources::key;
 use http::header::HeaderMap;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
@@ -26,7 +27,6 @@ use crate::limits::{
     DISK_WINDOW, OVERFLOW_WINDOW, PIECE_OVERHEAD, READER_LAG, READER_STALL, SMALL_PIECE,
 };
 use crate::message::{Chunks, Head, Source, Stored};
-use crate::peer::key;
 use crate::policy::{Freshness, NoStore, Variant};
 use crate::proving::Proving;
 use crate::reason::Failure;

@@ -1,10 +1,10 @@
 //! Whom a flight feeds while it arrives, and to whom it sends the others: a crowd of nodes hangs as a tree
 //! on the one that asks the origin, and none of them sends more than a few copies.
 
+use coralline_sources::PeerKey;
 use std::collections::BTreeMap;
 
 use crate::limits::{FED_AT_ONCE, MAX_CHAIN, MAX_FOLLOWERS, MAX_NAMED, MIN_FOLLOWERS};
-use crate::standing::PeerKey;
 
 /// The peers that one flight feeds.
 #[derive(Debug, Default)]

@@ -81,6 +81,7 @@ impl Proxy {
             self.forget_on_disk(tier, uri, clock::now());
         }
         self.store.remove(uri);
+        self.withdraw(uri);
     }
 
     /// `until` is a time that all on disk is older than, and what takes its place is not.
@@ -145,6 +146,9 @@ impl Proxy {
     pub(crate) fn revise(&self, uri: &Arc<str>, decide: impl Fn(&Stored) -> Change) {
         let _one_at_a_time = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let Revised { new, removed, left } = self.store.update(uri, decide);
+        if removed && left.is_empty() {
+            self.withdraw(uri);
+        }
         let Some(tier) = &self.tier else { return };
         if removed {
             self.forget_on_disk(tier, uri, clock::now());

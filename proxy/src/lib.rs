@@ -7,7 +7,7 @@
 //! | 2 look in the cache | `policy`, `purge` | `keep`: `store` in memory, `tier` on disk |
 //! | 3 join a fetch in flight | | `flight`, `flights`, `budget` |
 //! | 4 locate, claim | | `announce` |
-//! | 5 ask a peer | | `peer`, over connections of its `pool` to nodes of a known `identity` |
+//! | 5 ask a peer | `coralline_sources` | `peer`, over connections of its `pool` to nodes of a known `identity` |
 //! | 6 ask the origin | `guard`, `rewrite` | `origin`, `connect` |
 //! | 7 store, announce | `policy` | `fetch`, `pump`, `keep`, `announce` |
 //! | 8 respond | `conditional`, `reason` | `respond`, `body`, `page` |
@@ -17,7 +17,7 @@
 //! comes after.
 //! `slices` brings parts of large objects, and joins them.
 //! `serve` has the doors, `activity` closes those who only stand in them. `purging` forgets on demand, by names
-//! that `scope` reads; `proving` has the receipts; `record` is a response as it stands on disk; `setup` makes it all from the configuration.
+//! that `scope` reads; `proving` has the receipts, `digests` what origins say of theirs, `audit` asks them again; `record` is a response as it stands on disk; `setup` makes it all from the configuration.
 //!
 //! `RFC9111.md` lists every rule for a shared cache with its test; `tests/proxy/model.rs` is the same law as
 //! a plain model, with which random histories are compared.
@@ -34,6 +34,7 @@
 //! - Of what a peer sends, all of it or a part, no octet and no field is used that is not as its signer, who
 //!   fetched it from the origin, has signed it for this URI; a peer whose octets are not is left alone. Each node
 //!   passes the receipt on. Via, Cache-Status and Age are each node's own; Age is no less than the receipt allows.
+//! - What is not of the digest that its origin names for it (RFC 9530) is not kept, and no client gets its end.
 //! - What was purged is not given out again, whoever brings it and whenever.
 //! - Who has received the whole of a stored response finds it stored: the last octets wait for that.
 //! - What an unsafe request has changed is not given out again, also not by a fetch that began before it.
@@ -46,6 +47,8 @@
 //!   nothing more has come for 20 ms, so that peers have the octets as they come.
 //! - *Who goes on at the origin where a peer broke off signs all of it anew*; those who follow, and those who
 //!   ask it for the rest, go on under its word, which has to be about the octets that they have.
+//! - *Who signs lies is found out by audits*, a few and not too fast; what others have found is no reason to believe
+//!   them, but one to look more often: an accusation must not be a weapon.
 //! - *Peers are not asked to validate*: a 304 has no receipt. They are asked for the whole, and the origin alone
 //!   whether a copy is still good.
 //! - *A purge is a rule with a time*, not a search: it takes as long whatever the cache holds. A response is as
@@ -63,6 +66,10 @@
 //!   who are, four of a large body. A node feeds only who is behind it, and keeps nobody waiting for another node
 //!   for longer than a second: no circle can form. Who has lost its source and is ahead of whom it asks is sent
 //!   up, to where that one has it from: so all find the one that asks the origin, and no second one does.
+//! - *The pointer to what was purged is taken back when somebody comes for it*: a purge is a rule, and does not
+//!   search. The first who comes in vain is the last.
+//! - *A pointer is put again by whoever asks for what it points to*, in the last quarter of its time: what nobody
+//!   asks for is pointed to for an hour.
 //! - *A flight goes on when its clients leave*, as long as it can be stored: the crowd is coming.
 //! - *A site under its own name is the node's alone*: the index and peers are not asked, as nobody tells them
 //!   yet of a change. Its origin sees the name that clients ask for, and may be at a private address, since
@@ -96,11 +103,13 @@ mod admit;
 mod announce;
 #[cfg(test)]
 mod any_octets;
+mod audit;
 mod body;
 mod budget;
 mod clock;
 mod conditional;
 mod connect;
+mod digests;
 mod disk_metrics;
 mod fetch;
 mod fields;
@@ -142,7 +151,7 @@ mod tunnel;
 mod upload;
 mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -154,6 +163,7 @@ use ipnet::IpNet;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+pub use audit::Evidence;
 pub use message::Source;
 pub use peer::peer_connector;
 pub use purging::PurgeError;
@@ -161,15 +171,17 @@ pub use scope::{BadName, Purge};
 pub use serve::Door;
 pub use setup::StartError;
 
+use crate::audit::Audits;
 use crate::budget::Budget;
 use crate::connect::{Connector, resolver};
 use crate::fields::Signature;
 use crate::flights::Flights;
 use crate::guard::Guard;
 use crate::limits::{
-    MAX_BACKGROUND, MAX_ORIGIN_CONNECTIONS, MAX_PASSING, MAX_PEER_CONNECTIONS,
-    MAX_PEER_CONNECTIONS_PER_PREFIX, MAX_PEER_HANDSHAKES_PER_PREFIX, MAX_TUNNELS, MAX_UNSHARED,
-    MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY, WITHDRAW_PARALLEL,
+    MAX_BACKGROUND, MAX_LAST_WITHDRAWALS, MAX_ORIGIN_CONNECTIONS, MAX_PASSING,
+    MAX_PEER_CONNECTIONS, MAX_PEER_CONNECTIONS_PER_PREFIX, MAX_PEER_HANDSHAKES_PER_PREFIX,
+    MAX_TUNNELS, MAX_UNSHARED, MAX_WITHDRAWALS, STORED_SHARE, TIDY_INTERVAL, UNSHARED_MEMORY,
+    WHOLE_TTL, WITHDRAW_PARALLEL,
 };
 use crate::metrics::Metrics;
 use crate::origin::Origin;
@@ -219,6 +231,10 @@ pub struct Proxy {
     keeping: Mutex<()>,
     tier: Option<Tier>,
     purges: Arc<Purges>,
+    /// What is here no longer, for who takes its pointer back.
+    gone: mpsc::Sender<(String, Key)>,
+    /// What has left memory, lately, and may be on disk and in the index.
+    elsewhere: moka::sync::Cache<Key, ()>,
     /// There is one where something is on disk.
     purge_log: Option<Arc<Log>>,
     token: String,
@@ -232,6 +248,7 @@ pub struct Proxy {
     /// Places for validations that nobody waits for.
     background: Arc<Semaphore>,
     peers: Peers,
+    audits: Audits,
     index: Handle,
     metrics: Metrics,
     /// The node is leaving: what it announces is taken back.
@@ -275,9 +292,15 @@ impl Proxy {
         let (evicted, evictions) = mpsc::channel(MAX_WITHDRAWALS);
         let stored = config.cache.memory.0 / STORED_SHARE;
         let (gone, counter) = (evicted.clone(), metrics.evictions.clone());
+        let elsewhere = moka::sync::Cache::builder()
+            .max_capacity(MAX_LAST_WITHDRAWALS)
+            .time_to_live(WHOLE_TTL)
+            .build();
+        let left = elsewhere.clone();
         let budget = Budget::new(config.cache.memory.0 - stored);
         let store = Store::new(stored, budget.clone(), move |uri, key| {
             counter.inc();
+            left.insert(key, ());
             // What does not fit runs out by itself.
             let _ = evicted.try_send((uri.to_owned(), key));
         });
@@ -295,6 +318,7 @@ impl Proxy {
             None => (None, Purges::default()),
         };
         let name = format!("coralline-{:.8}", index.local().id().to_string());
+        let (audits, waiting) = Audits::new(config.peer.audit_one_in);
         let proxy = Arc::new(Self {
             suffix: config.suffix.clone(),
             signature: Signature {
@@ -307,6 +331,8 @@ impl Proxy {
             stall_timeout: config.origin.stall_timeout,
             store,
             keeping: Mutex::new(()),
+            gone,
+            elsewhere,
             tier,
             purges: Arc::new(purges),
             purge_log,
@@ -336,6 +362,7 @@ impl Proxy {
                 metrics.received.clone(),
                 metrics.wrong_peers.clone(),
             ),
+            audits,
             index,
             metrics,
             closing: CancellationToken::new(),
@@ -346,6 +373,7 @@ impl Proxy {
             peer_prefixes: Prefixes::new(MAX_PEER_CONNECTIONS_PER_PREFIX),
             handshake_prefixes: Prefixes::new(MAX_PEER_HANDSHAKES_PER_PREFIX),
         });
+        tokio::spawn(audit::run(Arc::downgrade(&proxy), waiting));
         tokio::spawn(keep_house(Arc::downgrade(&proxy)));
         tokio::spawn(withdraw_evicted(Arc::downgrade(&proxy), evictions));
         Ok(proxy)
@@ -373,6 +401,12 @@ impl Proxy {
         sum
     }
 
+    /// What audits have found against other nodes, the latest first.
+    #[must_use]
+    pub fn evidence(&self) -> Vec<Evidence> {
+        self.audits.evidence()
+    }
+
     /// Ends what is being written, and takes back what this node has announced, as far as the caller's patience goes. What lands or is
     /// asked for from now on is announced no more.
     pub async fn close(&self) {
@@ -380,11 +414,23 @@ impl Proxy {
         if let Some(tier) = &self.tier {
             tier.settle().await;
         }
-        stream::iter(self.store.index_keys().into_iter().chain(self.slices.index_keys()))
+        let elsewhere = self.elsewhere.iter().map(|(key, ())| *key);
+        let slices = self.slices.index_keys();
+        let keys = self.store.index_keys().into_iter().chain(elsewhere).chain(slices);
+        let keys: BTreeSet<_> = keys.collect();
+        stream::iter(keys)
             .for_each_concurrent(WITHDRAW_PARALLEL, |key| async move {
                 let _ = self.index.withdraw(key).await;
             })
             .await;
+    }
+
+    /// What was here under this URI is here no longer: nobody is to be sent for it. A site's was never told.
+    fn withdraw(&self, uri: &str) {
+        if !uri.starts_with("site:") {
+            // What does not fit runs out by itself.
+            let _ = self.gone.try_send((uri.to_owned(), Key::of_name(uri.as_bytes())));
+        }
     }
 
     fn refresh_gauges(&self) {

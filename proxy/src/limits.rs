@@ -130,8 +130,6 @@ pub(crate) const FED_AT_ONCE: u64 = 1 << 20;
 pub(crate) const MAX_CHAIN: u8 = 8;
 /// Peers that a refused one is sent to.
 pub(crate) const MAX_NAMED: usize = 2;
-/// Peers that are asked because others named them, for one answer of the index: down a whole tree.
-pub(crate) const MAX_SENT: usize = MAX_NAMED * MAX_CHAIN as usize;
 /// How long one that was sent there waits for the head: it is on its way from who sent it.
 pub(crate) const SENT_PATIENCE: Duration = Duration::from_secs(1);
 /// Times that the index is asked again past holders that had nothing to give, before the origin is asked:
@@ -142,17 +140,6 @@ pub(crate) const MAX_RELOCATIONS: usize = 8;
 pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Longest freshness that is taken on a peer's word.
 pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Peers that are asked for one object before the origin is.
-pub(crate) const MAX_PEER_TRIES: usize = 3;
-/// Peers that are being asked for the same thing at a time: a second one where the first is late.
-pub(crate) const MAX_PEERS_AT_ONCE: usize = 2;
-/// How long one peer is waited for before a second is asked as well: twice what most take who are far.
-pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(400);
-/// What an answer is expected to take of a peer of a nearer cluster that nobody has dealt with: a
-/// connection and a request within the usual levels.
-pub(crate) const USUAL_NEAR: Duration = Duration::from_millis(60);
-/// The same of one that is anywhere: two round trips of the planet's median.
-pub(crate) const USUAL_FAR: Duration = Duration::from_millis(250);
 /// Longest connection set-up to a peer, TCP and TLS: four times the two round trips around the world.
 pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a peer that is to send something is asked whether it still lives: a claimant without power is
@@ -169,16 +156,6 @@ pub(crate) const MAX_PEER_STREAMS: u32 = 256;
 pub(crate) const PEER_STREAM_WINDOW: u32 = 1 << 20;
 /// And of all responses of one connection.
 pub(crate) const PEER_CONNECTION_WINDOW: u32 = 4 << 20;
-/// How long a peer that says it has all of it may take to its first byte, connection set-up included.
-pub(crate) const PEER_HEAD_TIMEOUT: Duration = Duration::from_secs(3);
-/// Peers whose speed and failures are remembered: some 100 octets each.
-pub(crate) const MAX_STANDINGS: u64 = 16_384;
-/// How long a peer that nobody deals with is remembered, and the longest that one is left alone.
-pub(crate) const STANDING_MEMORY: Duration = Duration::from_secs(1_800);
-/// A failure counts half after this time: a node that was restarted is used as before within minutes.
-pub(crate) const FORGIVEN_BY_HALF: Duration = Duration::from_secs(60);
-/// How long a peer that failed to connect or to answer is left alone.
-pub(crate) const PEER_PENALTY: Duration = Duration::from_secs(30);
 /// Idle connections kept to one peer or origin.
 pub(crate) const MAX_IDLE_PER_HOST: usize = 16;
 /// How long such a connection is kept.
@@ -243,7 +220,10 @@ pub(crate) const WHOLE_TTL: Duration = Duration::from_secs(3600);
 pub(crate) const ANNOUNCE_RETRY: Duration = Duration::from_secs(10);
 /// Anything fresh for less than this is not worth a pointer.
 pub(crate) const MIN_ANNOUNCED_TTL: Duration = Duration::from_secs(5);
-/// Keys waiting to be withdrawn from the index after an eviction; what does not fit expires by itself.
+/// Keys that are withdrawn when the node leaves, beside those in memory: what has left memory for the disk
+/// since [`WHOLE_TTL`]. Their withdrawals would take longer than the end may.
+pub(crate) const MAX_LAST_WITHDRAWALS: u64 = 1 << 16;
+/// Keys waiting to be withdrawn from the index after an eviction or a purge; what does not fit expires by itself.
 pub(crate) const MAX_WITHDRAWALS: usize = 1024;
 
 /// How often evictions that are due happen and gauges are set.
@@ -383,3 +363,23 @@ const _: () = assert!(
     PROOFS_READ as u64 * 1024 >= 2 * (MAX_PROVED / coralline_receipt::limits::GROUP * 64 + 1024),
     "two of the longest proofs are read at a time"
 );
+const _: () = assert!(coralline_sources::limits::MAX_SENT == MAX_NAMED * MAX_CHAIN as usize);
+
+/// Longest response in octets that is fetched again to be audited: an origin is not burdened by what is for its
+/// relief.
+pub(crate) const MAX_AUDITED: u64 = 8 << 20;
+/// Audits that wait for their turn; more are not made.
+pub(crate) const MAX_AUDITS: usize = 4;
+/// Between two audits: six a minute, each of two requests to an origin at the most.
+pub(crate) const AUDIT_PAUSE: Duration = Duration::from_secs(10);
+/// How long one request of an audit may take.
+pub(crate) const AUDIT_PATIENCE: Duration = Duration::from_secs(60);
+/// Contradictions that are kept, the latest, at two receipts each.
+pub(crate) const MAX_EVIDENCE: usize = 64;
+/// Signers of whom others have said that they lie.
+pub(crate) const MAX_SUSPECTS: u64 = 1_024;
+/// And how long that is remembered.
+pub(crate) const SUSPECT_MEMORY: Duration = Duration::from_secs(3_600);
+/// Of what they have signed, one in so many is audited: enough to find a liar out in ten responses, and too few, with
+/// [`AUDIT_PAUSE`], to let an accusation of the honest harm an origin.
+pub(crate) const SUSPECT_SHARE: u32 = 10;

@@ -91,8 +91,8 @@ pub(crate) struct Stored {
     pub(crate) index_key: Key,
     /// What peers are shown, if they can be shown it; as octets where it came from disk.
     proof: Option<KeptProof>,
-    /// When its pointer in the index runs out, in seconds since 1970; 0 for never announced.
-    announced_until: AtomicU64,
+    /// When it is to be announced again, in seconds since 1970; 0 for never announced.
+    announce_at: AtomicU64,
     /// The memory that it takes after it has left the store.
     pinned: OnceLock<Reservation>,
 }
@@ -109,20 +109,9 @@ impl Stored {
         let head = Head { length: Some(body.len()), ..head };
         let date = date(&head.headers, DATE).unwrap_or(freshness.received);
         let groups = groups(&head.headers).into();
-        let (announced_until, pinned) = (AtomicU64::new(0), OnceLock::new());
+        let (announce_at, pinned) = (AtomicU64::new(0), OnceLock::new());
         let proof = None;
-        Self {
-            head,
-            variant,
-            freshness,
-            body,
-            date,
-            groups,
-            index_key,
-            proof,
-            announced_until,
-            pinned,
-        }
+        Self { head, variant, freshness, body, date, groups, index_key, proof, announce_at, pinned }
     }
 
     /// With what shows it to be what its signer fetched.
@@ -206,8 +195,8 @@ impl Stored {
     /// The same once more, without its proof.
     pub(crate) fn again(&self) -> Self {
         let again = self.updated(self.head.headers.clone(), self.freshness);
-        let until = self.announced_until.load(Ordering::Relaxed);
-        Self { announced_until: AtomicU64::new(until), ..again }
+        let until = self.announce_at.load(Ordering::Relaxed);
+        Self { announce_at: AtomicU64::new(until), ..again }
     }
 
     /// The same, no longer fresh.
@@ -232,17 +221,20 @@ impl Stored {
         self.pinned.get_or_init(|| budget.pin(self.weight()));
     }
 
-    /// The index has its pointer for `ttl` from `now`.
+    /// The index has its pointer for `ttl` from `now`. One that ends before the response does is put again by
+    /// whoever asks for that in the last quarter of its time.
     pub(crate) fn announced(&self, now: SystemTime, ttl: Duration) {
-        self.announced_until.store(seconds(now + ttl), Ordering::Relaxed);
+        let lasts = self.freshness.remaining(now).is_none_or(|fresh| fresh <= ttl);
+        let at = if lasts { ttl } else { ttl - ttl / 4 };
+        self.announce_at.store(seconds(now + at), Ordering::Relaxed);
     }
 
-    /// Takes on the duty to announce it: true for one caller once the last pointer has run out.
+    /// Takes on the duty to announce it: true for one caller once it is time.
     pub(crate) fn due_for_announcement(&self, now: SystemTime) -> bool {
-        let (until, next) = (self.announced_until.load(Ordering::Relaxed), now + ANNOUNCE_RETRY);
+        let (at, next) = (self.announce_at.load(Ordering::Relaxed), now + ANNOUNCE_RETRY);
         let order = Ordering::Relaxed;
-        until <= seconds(now)
-            && self.announced_until.compare_exchange(until, seconds(next), order, order).is_ok()
+        at <= seconds(now)
+            && self.announce_at.compare_exchange(at, seconds(next), order, order).is_ok()
     }
 }
 

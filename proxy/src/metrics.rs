@@ -71,6 +71,14 @@ pub(crate) struct PeerAnswers {
     pub(crate) missed: IntCounter,
 }
 
+/// What came of asking an origin whether it has said what a node has signed.
+#[derive(Debug, Clone)]
+pub(crate) struct Audited {
+    pub(crate) agreed: IntCounter,
+    pub(crate) contradicted: IntCounter,
+    pub(crate) undecided: IntCounter,
+}
+
 #[derive(Debug)]
 pub(crate) struct Metrics {
     sources: Vec<BySource>,
@@ -93,6 +101,8 @@ pub(crate) struct Metrics {
     pub(crate) wrong_peers: IntCounter,
     pub(crate) slices: IntCounter,
     pub(crate) slices_arriving: IntGauge,
+    pub(crate) digest_mismatches: IntCounter,
+    pub(crate) audits: Audited,
     pub(crate) peers: PeerOutcomes,
     pub(crate) locating: Locating,
     pub(crate) answers: PeerAnswers,
@@ -123,7 +133,17 @@ impl Metrics {
             ["coralline_peer_requests_total", "Requests to peers, by how they ended."],
             "outcome",
         )?;
+        let audits = by_label(
+            registry,
+            ["coralline_audits_total", "Responses fetched again from origins, by what came of it."],
+            "finding",
+        )?;
         Ok(Self {
+            audits: Audited {
+                agreed: audits.with_label_values(&["agreed"]),
+                contradicted: audits.with_label_values(&["contradicted"]),
+                undecided: audits.with_label_values(&["undecided"]),
+            },
             sources: by_source(registry, sources)?,
             statuses: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|s| statuses.with_label_values(&[s])),
             errors: Reason::ALL.iter().map(|r| errors.with_label_values(&[r.word()])).collect(),
@@ -169,6 +189,10 @@ impl Metrics {
             slices: counter(
                 "coralline_slices_total",
                 "Slices of large objects that came by themselves.",
+            )?,
+            digest_mismatches: counter(
+                "coralline_digest_mismatches_total",
+                "Responses that were not of the digest that their origin names for them.",
             )?,
             slices_arriving: gauge(
                 "coralline_slices_arriving",

@@ -7,13 +7,13 @@ mod receive;
 mod referral;
 mod serve;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use coralline_overlay::{Contact, Except, Handle, Level, Pointer, Services, State};
+use coralline_overlay::{Except, Handle, Identity, Level, Pointer, State};
 use coralline_receipt::{Decoder, FORM, Span, Subject};
+use coralline_sources::{Answer, Dealing, Next, PeerKey, key};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
@@ -24,16 +24,13 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
-use crate::limits::{
-    CLOCK_SLACK, HEDGE_AFTER, MAX_PEER_TRIES, MAX_PEERS_AT_ONCE, MAX_SENT, PEER_HEAD_TIMEOUT,
-    USUAL_FAR, USUAL_NEAR,
-};
+use crate::limits::CLOCK_SLACK;
 use crate::message::Source;
 use crate::metrics::{PeerOutcomes, Received};
 use crate::policy::Times;
 use crate::proving::{FORM_ALONE, PARTIAL, PROOF, Proving};
 use crate::reason::{Failure, Reason};
-use crate::standing::{Dealing, PeerKey, Standings};
+use crate::standing::Known;
 use crate::target::Target;
 use crate::trailers;
 use crate::upstream::{Counted, NoBody, Sender, Upstream, UpstreamBody};
@@ -52,8 +49,8 @@ pub(crate) const SCHEME: HeaderName = HeaderName::from_static("coralline-scheme"
 
 /// Asks peers.
 pub(crate) struct Peers {
-    pool: Pool,
-    standings: Arc<Standings>,
+    pool: Arc<Pool>,
+    standings: Known,
     index: Handle,
     /// Where this node itself serves peers.
     local: SocketAddr,
@@ -112,10 +109,10 @@ impl Peers {
         wrong: IntCounter,
     ) -> Self {
         Self {
-            pool: Pool::new(index.clone()),
-            standings: Arc::new(Standings::new(wrong)),
+            pool: Arc::new(Pool::new(index.clone())),
+            standings: Known::new(index, wrong),
             index: index.clone(),
-            local: content_addr(&index.local()),
+            local: key(&index.local()).0,
             outcomes,
             received,
         }
@@ -133,32 +130,38 @@ impl Peers {
         tried: &mut Except,
         fits: impl Fn(&Upstream) -> Fit,
     ) -> Given {
-        let Search { holders, level, .. } = search;
-        let (order, useless) = self.order(holders, level);
+        let left = search.deadline.saturating_duration_since(Instant::now());
+        let may = |addr| self.may_be_asked(addr);
+        let (mut asking, useless) = self.standings.choose(search.holders, search.level, left, may);
         tried.add(&useless, None);
-        let way = if search.misled { Way::Misled } else { Way::Named };
-        let mut order: VecDeque<_> = order.into_iter().map(|pointer| (pointer, way)).collect();
-        let (mut asked, mut seen, mut sent) = (FuturesUnordered::new(), BTreeSet::new(), 0);
-        let (mut later, mut misled) = (false, false);
+        let of_index = if search.misled { Way::Misled } else { Way::Named };
+        let (mut asked, mut misled) = (FuturesUnordered::new(), false);
         loop {
-            if let Some((pointer, way)) = order.pop_front() {
-                seen.insert(key(&pointer.holder));
-                let port = self.index.local().peer_port;
-                let request = request(method, target, headers, search.rest.is_some(), port, way);
-                let Some(request) = request else { break };
-                let asking = self.ask_one(request, pointer, search);
-                asked.push(async move { (pointer, way, asking.await) });
-            }
-            let more = !order.is_empty() && asked.len() < MAX_PEERS_AT_ONCE;
+            let wake = match asking.poll(self.index.now()) {
+                Next::Ask { pointer, sent, patience } => {
+                    let way = if sent { Way::Sent } else { of_index };
+                    let (rest, port) = (search.rest.is_some(), self.index.local().peer_port);
+                    let request = request(method, target, headers, rest, port, way);
+                    let Some(request) = request else { return Given::Nothing };
+                    let answer = self.ask_one(request, pointer, patience, search);
+                    asked.push(async move { (pointer, way, answer.await) });
+                    continue;
+                }
+                Next::Wait(wake) => wake,
+                Next::End { later: true } => return Given::Later { misled },
+                Next::End { later: false } => return Given::Nothing,
+            };
+            let until_wake = wake.map(|wake| wake.since(self.index.now())).unwrap_or_default();
             let answered = tokio::select! {
                 answered = asked.next() => answered,
-                () = sleep(HEDGE_AFTER), if more => {
+                () = sleep(until_wake), if wake.is_some() => {
                     self.outcomes.hedged.inc();
                     continue;
                 }
             };
+            let mut answer = Answer::Nothing;
             let named = match answered {
-                None => break,
+                None => return Given::Nothing,
                 Some((pointer, way, Said::Good(upstream))) => {
                     match fits(&upstream) {
                         Fit::Good => {
@@ -175,7 +178,7 @@ impl Peers {
                     }
                     tried.add(&[pointer], None);
                     misled |= way == Way::Sent;
-                    continue;
+                    Vec::new()
                 }
                 Some((pointer, way, Said::Nothing(named))) => {
                     tried.add(&[pointer], None);
@@ -183,70 +186,54 @@ impl Peers {
                     named
                 }
                 Some((_, _, Said::Later(named))) => {
-                    later = true;
+                    answer = Answer::Later;
                     named
                 }
             };
+            asking.handle_answer(self.index.now(), answer);
             // Down the tree of those that it is passed on to, or up to where it comes from.
-            for peer in named {
-                let pointer = receiving(peer);
-                let may = sent < MAX_SENT && self.may_be_asked(Instant::now(), &pointer.holder);
-                if may && seen.insert(peer) {
-                    sent += 1;
-                    order.push_back((pointer, Way::Sent));
-                }
-            }
+            self.standings.go_on(&mut asking, &named, may);
         }
-        if later { Given::Later { misled } } else { Given::Nothing }
-    }
-
-    /// Whom to ask, in order: those that have all of it, then those that are soonest expected to answer;
-    /// and whom not at all.
-    fn order(&self, holders: &[Pointer], level: Level) -> (Vec<Pointer>, Vec<Pointer>) {
-        let now = Instant::now();
-        let (mut order, useless): (Vec<Pointer>, Vec<_>) =
-            holders.iter().copied().partition(|pointer| self.may_be_asked(now, &pointer.holder));
-        order.sort_by_cached_key(|pointer| {
-            (pointer.state != State::Whole, self.expects(pointer, level))
-        });
-        order.truncate(MAX_PEER_TRIES);
-        (order, useless)
     }
 
     /// Pointers are hearsay: nobody's mail server is asked, nor a private network by a public node.
-    fn may_be_asked(&self, now: Instant, holder: &Contact) -> bool {
-        let addr = content_addr(holder);
+    fn may_be_asked(&self, addr: SocketAddr) -> bool {
         let reachable = is_public(addr.ip()) || !is_public(self.local.ip());
-        let known = key(holder);
-        addr.port() >= 1024 && reachable && addr != self.local && !self.standings.shuns(now, known)
+        addr.port() >= 1024 && reachable && addr != self.local
     }
 
     async fn ask_one(
         &self,
         request: Request<NoBody>,
         pointer: Pointer,
+        patience: Duration,
         search: Search<'_>,
     ) -> Said {
         let is_head = request.method() == Method::HEAD;
         let peer = key(&pointer.holder);
         let begin = Instant::now();
-        let left = search.deadline.saturating_duration_since(begin);
-        let patience = match pointer.state {
-            State::Whole => left.min(PEER_HEAD_TIMEOUT),
-            // It may be waiting for the origin's first byte itself.
-            State::Receiving => left,
-        };
         let sent = clock::now();
-        let response = match timeout(patience, self.pool.request(peer, request)).await {
-            Ok(Ok(response)) => response,
-            failed => {
-                self.outcomes.failed.inc();
-                self.blame(&pointer, patience, failed.is_ok());
-                if let Ok(Err(unreachable)) = failed {
+        let (pool, standings) = (self.pool.clone(), self.standings.clone());
+        let answer = async move {
+            match timeout(patience, pool.request(peer, request)).await {
+                Ok(Ok(response)) => return Some(response),
+                Ok(Err(unreachable)) => {
+                    standings.blame(&pointer, patience, true);
                     tracing::debug!(?peer, %unreachable, "a peer could not be asked");
                 }
-                return Said::Nothing(Vec::new());
+                Err(_) => standings.blame(&pointer, patience, false),
             }
+            None
+        };
+        let answer = match pointer.state {
+            // Who is outrun by another is judged all the same: else silence would cost a liar nothing.
+            State::Whole => tokio::spawn(answer).await.ok().flatten(),
+            // It has a place for this node that others may want.
+            State::Receiving => answer.await,
+        };
+        let Some(response) = answer else {
+            self.outcomes.failed.inc();
+            return Said::Nothing(Vec::new());
         };
         let left = patience.saturating_sub(begin.elapsed());
         let times = Times { request: sent, response: clock::now() };
@@ -272,8 +259,8 @@ impl Peers {
                 match failure.reason {
                     // It is known as a liar by now.
                     Reason::HttpProtocolError => {}
-                    Reason::HttpResponseTimeout => self.blame(&pointer, patience, false),
-                    _ => self.blame(&pointer, patience, true),
+                    Reason::HttpResponseTimeout => self.standings.blame(&pointer, patience, false),
+                    _ => self.standings.blame(&pointer, patience, true),
                 }
                 tracing::info!(?peer, "{failure}");
                 return Said::Nothing(Vec::new());
@@ -284,17 +271,6 @@ impl Peers {
         }
         let peer = Some(Sender { pointer, depth });
         Said::Good(Box::new(Upstream { head, body, times, source, peer }))
-    }
-
-    /// It has not answered: broken off, or waited for in vain. Who had no time left is not at fault; who waits
-    /// for a slow origin hardly is.
-    fn blame(&self, pointer: &Pointer, patience: Duration, broken: bool) {
-        match pointer.state {
-            _ if broken => self.learn(pointer, Dealing::Failed),
-            _ if patience < PEER_HEAD_TIMEOUT => {}
-            State::Whole => self.learn(pointer, Dealing::Failed),
-            State::Receiving => self.learn(pointer, Dealing::Late),
-        }
     }
 
     /// The body of a peer's answer, read up to the receipt: of the whole, of the `rest` of what has been proved
@@ -312,13 +288,13 @@ impl Peers {
         let partial = head.status == StatusCode::PARTIAL_CONTENT;
         let known = proof.is_some_and(|form| form == FORM) || alone && partial && rest.is_none();
         if !known {
-            self.standings.learn(Instant::now(), peer, Dealing::Wrong);
+            self.standings.learn(peer, Dealing::Wrong);
             let detail = "the peer answered without a proof";
             return Err(Failure::new(Reason::HttpProtocolError, detail));
         }
         let span = match (partial, rest) {
             (true, None) if !alone => part::proved_alone(&head.headers).ok_or_else(|| {
-                self.standings.learn(Instant::now(), peer, Dealing::Wrong);
+                self.standings.learn(peer, Dealing::Wrong);
                 Failure::new(
                     Reason::HttpProtocolError,
                     "the peer sent a part that none has asked for",
@@ -333,7 +309,7 @@ impl Peers {
         let receipt = body.receipt(patience).await?;
         // What is a content by itself is not a part of one that is whole, nor the other way round.
         if alone != (receipt.subject.status == PARTIAL) {
-            self.standings.learn(Instant::now(), peer, Dealing::Wrong);
+            self.standings.learn(peer, Dealing::Wrong);
             let detail = "the peer's receipt is of something else than it says";
             return Err(Failure::new(Reason::HttpProtocolError, detail));
         }
@@ -343,18 +319,29 @@ impl Peers {
 
     /// How long a peer, found at this level, is expected to take for a little.
     pub(crate) fn expects(&self, pointer: &Pointer, level: Level) -> Duration {
-        let usual = if level == Level::GLOBAL { USUAL_FAR } else { USUAL_NEAR };
-        self.standings.cost(Instant::now(), key(&pointer.holder), usual)
+        self.standings.cost(key(&pointer.holder), level)
     }
 
     /// The peer is left alone for a while.
     pub(crate) fn shuns(&self, pointer: &Pointer) -> bool {
-        self.standings.shuns(Instant::now(), key(&pointer.holder))
+        self.standings.shuns(key(&pointer.holder))
+    }
+
+    /// What this key has signed is not true, whoever has passed it on. What is one's own word is true.
+    pub(crate) fn distrust(&self, signer: Identity) {
+        if signer != self.index.local().identity {
+            self.standings.learn_lie(signer);
+        }
+    }
+
+    /// What this key has signed is not used now.
+    pub(crate) fn distrusts(&self, signer: Identity) -> bool {
+        self.standings.distrusts(signer)
     }
 
     /// What came of a transfer.
     pub(crate) fn learn(&self, peer: &Pointer, dealing: Dealing) {
-        self.standings.learn(Instant::now(), key(&peer.holder), dealing);
+        self.standings.learn(key(&peer.holder), dealing);
     }
 }
 
@@ -368,21 +355,6 @@ fn set_age(headers: &mut HeaderMap, subject: &Subject, now: SystemTime) {
     if said.is_none_or(|said| said < least) && least > 0 {
         headers.insert(AGE, least.into());
     }
-}
-
-fn content_addr(contact: &Contact) -> SocketAddr {
-    SocketAddr::new(contact.addr.ip(), contact.peer_port)
-}
-
-pub(crate) fn key(contact: &Contact) -> PeerKey {
-    (content_addr(contact), contact.identity)
-}
-
-/// One of whom another has said that it is getting it.
-pub(crate) fn receiving((addr, identity): PeerKey) -> Pointer {
-    let (peer_port, services) = (addr.port(), Services::default());
-    let holder = Contact { identity, addr, slot: 0, peer_port, services };
-    Pointer { holder, state: State::Receiving, length: None, root: None }
 }
 
 /// What a peer is asked; where it is for a `rest`, with the proof of that.

@@ -4,7 +4,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coralline_overlay::{Except, State};
+use coralline_overlay::{Except, Identity, State};
+use coralline_sources::Dealing;
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
 };
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::Proxy;
 use crate::announce::Announcement;
 use crate::conditional::strong_validator;
+use crate::digests::Digests;
 use crate::fetch::{Job, PeerSearch};
 use crate::flight::{Abandoned, Arriving, Flight, Stage};
 use crate::flights::Landing;
@@ -24,8 +26,8 @@ use crate::limits::{
 };
 use crate::peer::Fit;
 use crate::policy::NoStore;
+use crate::proving::Proving;
 use crate::reason::{Failure, Reason};
-use crate::standing::Dealing;
 use crate::tier::Stream;
 use crate::trailers;
 use crate::upstream::{Sender, Upstream, UpstreamBody};
@@ -60,7 +62,7 @@ impl Proxy {
         let mut rest = Rest { coming, skip: 0, total: arriving.head.length };
         let (mut resumes, mut resumed_at, mut open) = (0, 0, true);
         let (mut rate, mut pace) = (Rate::new(), Pace::new());
-        let largest = self.largest();
+        let (largest, mut digests) = (self.largest(), Digests::of(&arriving.head.headers));
         loop {
             let failure = match self.next_frame(&mut rest.coming, &mut pace, flight).await {
                 Some(Ok(frame)) => {
@@ -75,6 +77,7 @@ impl Proxy {
                     let passed = bytes.len().min(usize::try_from(rest.skip).unwrap_or(usize::MAX));
                     rest.skip -= passed as u64;
                     let bytes = bytes.split_off(passed);
+                    digests.update(&bytes);
                     rate.check(flight.received(), || flight.is_unread())?;
                     if let Some(proving) = flight.proving() {
                         match flight.received() > MAX_PROVED {
@@ -105,11 +108,11 @@ impl Proxy {
                 None => {
                     complete(flight, &rest)?;
                     self.judge(&rest.coming, pace.dealing());
-                    return Ok(());
+                    return self.hold_to(digests, flight);
                 }
                 // Every octet has been proved; that there are no more was said at the beginning.
                 Some(Err(_)) if flight.proving().is_some() && is_all(flight, arriving) => {
-                    return Ok(());
+                    return self.hold_to(digests, flight);
                 }
                 Some(Err(failure)) => failure,
             };
@@ -135,6 +138,18 @@ impl Proxy {
                 flight.proves_more();
             }
         }
+    }
+
+    /// It is what its fields say that it is. Else it is the origin that is wrong, unless another node has signed
+    /// all of it, who was to see that as well.
+    fn hold_to(&self, digests: Digests, flight: &Flight) -> Result<(), Failure> {
+        digests.finish().inspect_err(|_| {
+            self.metrics.digest_mismatches.inc();
+            let receipt = flight.proving().and_then(Proving::receipt);
+            if let Some(receipt) = receipt.filter(|receipt| receipt.head.whole) {
+                self.peers.distrust(Identity(receipt.subject.signer));
+            }
+        })
     }
 
     /// The next octets. A peer falls silent sooner than an origin may: others have the same. What came before
@@ -227,7 +242,7 @@ impl Proxy {
                 let proving = upstream.body.proving();
                 let same =
                     rest_of.is_none_or(|rest| proving.is_some_and(|more| more.is_same(rest)));
-                match same && goes_on(arriving, at, upstream).is_some() {
+                match same && self.trusts(upstream) && goes_on(arriving, at, upstream).is_some() {
                     true => Fit::Good,
                     false => Fit::Useless,
                 }

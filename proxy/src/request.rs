@@ -10,6 +10,7 @@
 //!
 //! What no cache answers, or may not keep, goes to the origin for one client alone: `pass.rs`, `tunnel.rs`.
 
+use coralline_sources::PeerKey;
 use std::sync::Arc;
 
 use http::header::{HOST, RANGE};
@@ -38,7 +39,6 @@ use crate::policy::{NoStore, Reuse, reuse};
 use crate::reason::{Failure, Reason};
 use crate::respond::{CacheStatus, Forward, elapsed, own_page};
 use crate::slices::{ForPeer as SliceForPeer, lacks};
-use crate::standing::PeerKey;
 use crate::tunnel::wanted_protocol;
 use crate::upload::Upload;
 use crate::{Proxy, PurgeError};
@@ -138,13 +138,8 @@ impl Proxy {
             if !lacks || !asked.told.only_if_cached && !asked.told.no_store {
                 if reuse == Reuse::WhileRevalidating {
                     self.revalidate(asked, &key, stored);
-                } else if asked.target.site.is_none()
-                    && !lacks
-                    && stored.due_for_announcement(clock::now())
-                    && stored.body.is_whole()
-                    && self.can_prove(stored)
-                {
-                    announce_again(&self.index, stored.clone(), &self.closing);
+                } else if !lacks {
+                    self.announce_in_time(asked, stored);
                 }
                 return self.hit(asked, stored).await;
             }
@@ -187,6 +182,17 @@ impl Proxy {
             return self.hit(asked, &stored).await;
         }
         self.pass(asked, if found.is_some() { forward } else { Forward::Bypass }).await
+    }
+
+    /// Says again that it is here, if it is time.
+    fn announce_in_time(&self, asked: &Asked, stored: &Arc<Stored>) {
+        if asked.target.site.is_none()
+            && stored.due_for_announcement(clock::now())
+            && stored.body.is_whole()
+            && self.can_prove(stored)
+        {
+            announce_again(&self.index, stored.clone(), &self.closing);
+        }
     }
 
     /// What the origin may say to this client before its response.
@@ -413,6 +419,7 @@ impl Proxy {
         let answers = &self.metrics.answers;
         if !lacks(asked, stored) && (asked.is_head() || self.can_prove(stored)) {
             answers.stored.inc();
+            self.announce_in_time(asked, stored);
             return Some(self.prove_stored(asked, stored).await);
         }
         match self.give_slice(asked, stored).await {

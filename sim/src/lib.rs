@@ -7,6 +7,7 @@
 //! | [`Workload`] | the experiments, one module each below `workload` |
 //! | [`World`] | nodes, the wire between them, one event queue, one clock |
 //! | [`Trouble`] | loss, blocked pairs, partitions, crashes, churn, liars |
+//! | `content` | objects with their proofs as nodes send them, and what liars make of them |
 //! | `ledger` | what is true; every answer is held against it at every step |
 //! | [`Geography`], [`Matrix`] | where nodes are, and so how long a datagram takes |
 //! | [`greedy`] | clusters as somebody would draw them who knew all round trips |
@@ -19,7 +20,8 @@
 //! A [`Plan`] decides everything: the same plan and the same calls give the same [`World::digest`],
 //! whatever the machine. The nodes are the very cores that run on real sockets
 //! ([`coralline_overlay::Overlay`], built without its driver, so the build proves that the core
-//! needs no runtime, no clock and no cryptography).
+//! needs no runtime, no clock and no cryptography). Whom they fetch content from is chosen by
+//! `coralline_sources`, and what they send is proved by `coralline_receipt`, as in the proxy.
 //!
 //! # Decisions
 //! - The transport is modelled by what it tells the core: an identity, an address, and whether that
@@ -37,6 +39,7 @@
 //! - Checks carry what is to be reached. A scenario whose check fails exits with 1 and says how to
 //!   replay it; that is not a failure of the simulator.
 
+mod content;
 mod geography;
 mod greedy;
 mod ledger;

@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod clusters;
+mod content;
 mod hot;
 mod idle;
 mod local;
@@ -53,6 +54,20 @@ pub enum Workload {
     Lone {
         /// How many of each.
         keys: usize,
+    },
+    /// Objects are fetched from each other with their proofs, while some nodes say they hold everything and lie
+    /// about all of it.
+    Content {
+        /// The share of nodes that lie, an equal part of them in each way.
+        liars: f64,
+        /// How many objects.
+        keys: usize,
+        /// How long clients ask, in minutes.
+        minutes: u64,
+        /// Requests of clients a second in the whole network.
+        gets_a_second: u64,
+        /// Of an object.
+        octets: usize,
     },
     /// Many claims of few cold keys within a second.
     Races {
@@ -126,6 +141,9 @@ pub(crate) fn run(scenario: &Scenario, seed: u64, matrix: Option<&Matrix>) -> Re
             local::run(&mut world, &mut flat, to, &scenario.world.levels_ms, keys);
         }
         Workload::Lone { keys } => lone::run(&mut world, to, keys),
+        Workload::Content { liars, keys, minutes, gets_a_second, octets } => {
+            content::run(&mut world, to, (liars, keys), minutes, gets_a_second, octets);
+        }
         Workload::Races { keys } => races::run(&mut world, to, keys),
         Workload::Renewed { keys, minutes, gets_a_second, ttl_s } => {
             let ttl = Duration::from_secs(ttl_s);

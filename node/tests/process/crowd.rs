@@ -16,6 +16,7 @@ use crate::harness::{env, now};
 
 mod carrier;
 mod coral;
+mod doors;
 mod flash;
 mod host;
 mod member;

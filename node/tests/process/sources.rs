@@ -74,7 +74,7 @@ impl Told {
         told
     }
 
-    fn from_peers(&self) -> u64 {
+    fn sent_by_peers(&self) -> u64 {
         self.received.iter().filter(|(source, _)| source.starts_with("peer:")).map(|(_, n)| n).sum()
     }
 }
@@ -143,12 +143,12 @@ fn one_after_the_other_each_request_to_the_origin_is_one_that_a_client_was_told_
     let host = format!("{}:{HTTP}", origin.host());
     let mut served = Served::new();
     let (mut failed, mut torn) = (0, 0);
-    for n in 0..120_u64 {
-        let kind = ["keep", "check", "chunked", "torn", "none", "mute"][(n % 6) as usize];
+    for n in 0..120 {
+        let kind = ["keep", "check", "chunked", "torn", "none", "mute"][n % 6];
         let path = format!("/{}/{kind}/{}", 1_000 + n * 997, n / 12);
         // Twice at one node, then at another.
         for node in [0, 0, 1] {
-            let node = &nodes[(n as usize + node) % nodes.len()];
+            let node = &nodes[(n + node) % nodes.len()];
             let reply = ask(node.at(HTTP), "GET", &path, &[("Host", &host)]).unwrap();
             failed += u64::from(reply.status == 502);
             let seen = seen(&reply);
@@ -169,18 +169,22 @@ fn one_after_the_other_each_request_to_the_origin_is_one_that_a_client_was_told_
     let of_peers: u64 =
         served.iter().filter(|(s, _)| s.starts_with("peer:")).map(|(_, n)| n.octets).sum();
     assert!(of_peers > 0);
-    assert_eq!((told.from_peers(), told.to_peers), (of_peers, of_peers));
+    assert_eq!((told.sent_by_peers(), told.to_peers), (of_peers, of_peers));
+}
+
+/// One of so many.
+fn roll(dice: u64, sides: usize) -> usize {
+    usize::try_from(dice % sides as u64).unwrap()
 }
 
 /// What one of a crowd asks for, by its dice.
 fn ask_something(node: &Node, host: &str, dice: u64) -> Served {
-    let kind =
-        ["keep", "keep", "check", "chunked", "torn", "none", "mute"][(dice >> 8) as usize % 7];
+    let kind = ["keep", "keep", "check", "chunked", "torn", "none", "mute"][roll(dice >> 8, 7)];
     // Few of each: some join others, and some of those are of three slices.
-    let length = [700, 90_000, 3_000_000][(dice >> 16) as usize % 3];
+    let length = [700, 90_000, 3_000_000][roll(dice >> 16, 3)];
     let path = format!("/{length}/{kind}/{}", (dice >> 24) % 3);
     let mut fields = vec![("Host", host)];
-    let method = if dice % 7 == 0 { "HEAD" } else { "GET" };
+    let method = if roll(dice, 7) == 0 { "HEAD" } else { "GET" };
     match (dice >> 32) % 5 {
         0 => fields.push(("Range", "bytes=100-599")),
         1 => fields.push(("Range", "bytes=0-9, 300-399")),
@@ -201,7 +205,7 @@ fn crowd(nodes: &[Node], host: &str, seed: u64, requests: u64) -> Served {
         let mut served = Served::new();
         for n in 0..requests {
             let dice = mix(seed << 40 | client << 32 | n);
-            let node = &nodes[(dice >> 48) as usize % nodes.len()];
+            let node = &nodes[roll(dice >> 48, nodes.len())];
             add(&mut served, ask_something(node, host, dice));
         }
         served
@@ -245,7 +249,7 @@ fn of_a_crowd_through_purges_and_deaths_no_octet_is_lost() {
     let from_peers = |node: &Node| {
         let mut told = Told::default();
         told.add(node);
-        told.from_peers()
+        told.sent_by_peers()
     };
     let before = from_peers(&rest[0]);
     let reply = thread::scope(|scope| {

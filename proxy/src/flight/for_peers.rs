@@ -4,6 +4,7 @@
 //! kept waiting only for who has its octets from the origin; for another for [`SENT_PATIENCE`] at most, if
 //! that one's own source sent it there.
 
+use coralline_sources::PeerKey;
 use std::sync::Arc;
 
 use tokio::time::timeout;
@@ -11,7 +12,6 @@ use tokio::time::timeout;
 use super::{Begin, Flight, Stage};
 use crate::limits::SENT_PATIENCE;
 use crate::peer::{Asker, Way};
-use crate::standing::PeerKey;
 
 /// What a flight has for a peer.
 #[derive(Debug)]
@@ -118,9 +118,9 @@ mod tests {
     use crate::flight::Arriving;
     use crate::limits::MIN_FOLLOWERS;
     use crate::message::{Head, Source};
-    use crate::peer::receiving;
     use crate::policy::{Freshness, NoStore, Staleness, Variant};
     use crate::upstream::Sender;
+    use coralline_sources::receiving;
 
     fn asker(number: u8, way: Way) -> Asker {
         Asker { key: (SocketAddr::from(([44, 0, 0, number], 7_400)), Identity([number; 32])), way }
@@ -151,7 +151,7 @@ mod tests {
         let flight = streaming().await;
         let way = Way::Named;
         let mut places = Vec::new();
-        for number in 0..MIN_FOLLOWERS as u8 {
+        for number in 0..u8::try_from(MIN_FOLLOWERS).unwrap() {
             match flight.begun_for_peer(&asker(number, way), Some(5)).await {
                 ForPeer::Fed(_, place, 1) => places.push(place),
                 other => panic!("{other:?}"),

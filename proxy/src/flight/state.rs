@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use coralline_disk::Object;
+use coralline_sources::PeerKey;
 use http::header::HeaderMap;
 
 use super::{Begin, Stage};
@@ -14,7 +15,6 @@ use crate::limits::{DISK_WINDOW, PIECE_OVERHEAD, SMALL_PIECE};
 use crate::message::Stored;
 use crate::reason::Failure;
 use crate::slices::Reading;
-use crate::standing::PeerKey;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -81,9 +81,10 @@ impl State {
     }
 
     /// The octets that may be read. The last piece waits until all is kept, so that who has the whole and
-    /// asks again finds it.
+    /// asks again finds it; and of what must not be kept nobody gets the end.
     pub(super) fn readable(&self) -> u64 {
-        let last = self.end.is_none() && !self.released && self.total == Some(self.received);
+        let kept = matches!(self.end, Some(Ok(()))) || self.released;
+        let last = !kept && self.total == Some(self.received);
         if last {
             self.pieces.back().map_or(self.received, |(start, _)| *start)
         } else {

@@ -1,16 +1,16 @@
 //! What a peer sends: content that is verified before anybody else sees it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use coralline_receipt::{Event, Receipt, Wrong};
-use tokio::time::{Instant, timeout};
+use coralline_sources::{Dealing, PeerKey};
+use tokio::time::timeout;
 
 use crate::body::next_piece;
 use crate::proving::{PARTIAL, Proving};
 use crate::reason::{Failure, Reason};
-use crate::standing::{Dealing, PeerKey, Standings};
+use crate::standing::Known;
 use crate::upstream::Counted;
 
 /// A body with its proof, on its way here.
@@ -22,7 +22,7 @@ pub(crate) struct ProvedBody {
     /// The receipt, once it is there.
     receipt: Option<Receipt>,
     peer: PeerKey,
-    standings: Arc<Standings>,
+    standings: Known,
 }
 
 impl ProvedBody {
@@ -30,7 +30,7 @@ impl ProvedBody {
         incoming: Counted,
         proving: Proving,
         peer: PeerKey,
-        standings: Arc<Standings>,
+        standings: Known,
     ) -> Self {
         Self { incoming, proving, length: None, receipt: None, peer, standings }
     }
@@ -128,7 +128,7 @@ impl ProvedBody {
         };
         // Who broke off is judged by whoever waited; and what was fetched another time is as true.
         if !matches!(wrong, Wrong::Truncated | Wrong::Other) {
-            self.standings.learn(Instant::now(), self.peer, Dealing::Wrong);
+            self.standings.learn(self.peer, Dealing::Wrong);
         }
         Failure::new(reason, format!("the peer at {} is wrong: {wrong}", self.peer.0))
     }

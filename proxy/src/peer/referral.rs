@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use coralline_overlay::Identity;
+use coralline_sources::PeerKey;
 use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode, response};
 
 use crate::body::ResponseBody;
 use crate::limits::{MAX_CHAIN, MAX_NAMED};
 use crate::respond::own_page;
-use crate::standing::PeerKey;
 
 /// Of a request: the port where the asker itself serves peers, and whether it was sent by another:
 /// `7400`, `7400; sent`, or `7400; misled` where those to whom it was sent are of no use.

@@ -6,11 +6,20 @@ use http::header::{
 };
 
 use super::directives::ResponseDirectives;
+use crate::digests::{CONTENT_DIGEST, REPR_DIGEST};
 
 /// Fields that a 304 or a HEAD response does not change: those that say how the kept body is to be read, and
-/// cookies, which are for the one who asked just now, whoever may have the kept one.
-const NOT_UPDATED: [HeaderName; 5] =
-    [CONTENT_ENCODING, CONTENT_TYPE, CONTENT_RANGE, CONTENT_LENGTH, SET_COOKIE];
+/// cookies, which are for the one who asked just now, whoever may have the kept one. A digest is of the content of
+/// that response, or was held against the kept one already.
+const NOT_UPDATED: [HeaderName; 7] = [
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    CONTENT_RANGE,
+    CONTENT_LENGTH,
+    SET_COOKIE,
+    CONTENT_DIGEST,
+    REPR_DIGEST,
+];
 
 /// The preconditions that ask whether a kept response still holds (section 4.3.1).
 pub(crate) fn preconditions(

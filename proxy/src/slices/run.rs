@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coralline_sources::Dealing;
 use http::Method;
 use http::header::{AGE, CONTENT_RANGE, IF_RANGE, RANGE};
 use tokio::time::timeout;
@@ -26,7 +27,6 @@ use crate::proving::Proving;
 use crate::pump::Rate;
 use crate::purge::Verdict as Purged;
 use crate::reason::{Failure, Reason};
-use crate::standing::Dealing;
 use crate::store::Change;
 use crate::upstream::{Sender, Upstream, UpstreamBody};
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use coralline_overlay::{Except, Key, Level, Pointer, State};
 use coralline_receipt::limits::GROUP;
+use coralline_sources::Dealing;
+use coralline_sources::limits::PEER_HEAD_TIMEOUT;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Method;
@@ -22,12 +24,11 @@ use crate::admit::Asked;
 use crate::conditional::strong_validator;
 use crate::fetch::Job;
 use crate::limits::{
-    ASK_AGAIN_AFTER, LOCATE_BUDGET, MAX_SHARED, MAX_SOURCES, PEER_HEAD_TIMEOUT, PEER_STALL,
-    PEERS_PATIENCE, RECEIVING_STALL, SLICES_AHEAD,
+    ASK_AGAIN_AFTER, LOCATE_BUDGET, MAX_SHARED, MAX_SOURCES, PEER_STALL, PEERS_PATIENCE,
+    RECEIVING_STALL, SLICES_AHEAD,
 };
 use crate::message::{Source, Stored};
 use crate::peer::{Given, Search};
-use crate::standing::Dealing;
 use crate::target::Target;
 
 /// A peer that has slices.

@@ -6,14 +6,18 @@
     clippy::disallowed_methods
 )]
 
+mod audits;
 mod bad_input;
 mod cold;
 mod crowd;
+mod digests;
 mod disk;
 mod history;
+mod liar;
 mod model;
 mod parts;
 mod peers;
+mod pointers;
 mod purge;
 mod rules;
 mod serving;

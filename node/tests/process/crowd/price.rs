@@ -83,10 +83,10 @@ impl Price {
         sleep(self.settle);
         // Every node knows the origin's address, and has a connection to it.
         let warm = (0..self.nodes).map(|node| Errand { kind: Kind::Alone, node, object: node });
-        self.send(&members, warm.collect());
+        self.send(&members, &warm.collect::<Vec<_>>());
         let mut errands = self.errands();
         shuffle(&mut errands);
-        let done = self.send(&members, errands.clone());
+        let done = self.send(&members, &errands);
         // Each is asked for once more, elsewhere.
         let fetched = errands.iter().filter(|errand| errand.kind == Kind::Shared);
         let elsewhere = fetched.map(|errand| {
@@ -94,12 +94,12 @@ impl Price {
             Errand { kind: Kind::Held, node, ..*errand }
         });
         let before = origin.fetches().len();
-        let held = self.send(&members, elsewhere.collect());
+        let held = self.send(&members, &elsewhere.collect::<Vec<_>>());
         let by_origin = done.iter().filter(|(_, source, _)| source == "origin").count();
         assert_eq!(by_origin, done.len(), "each is alone in wanting what it wants");
         let fetches = done.iter().filter(|(errand, ..)| errand.kind != Kind::Head).count();
         assert_eq!(before, self.nodes + fetches, "one fetch each");
-        print(&members, done, held);
+        print(&members, &done, &held);
         assert_eq!(origin.fetches().len(), before, "what is held is not fetched again");
     }
 
@@ -114,7 +114,7 @@ impl Price {
     }
 
     /// Some at a time.
-    fn send(&self, members: &Arc<Vec<Member>>, errands: Vec<Errand>) -> Vec<Done> {
+    fn send(&self, members: &Arc<Vec<Member>>, errands: &[Errand]) -> Vec<Done> {
         let share = errands.len().div_ceil(CLIENTS).max(1);
         let clients: Vec<_> = errands
             .chunks(share)
@@ -162,7 +162,7 @@ fn shuffle(errands: &mut [Errand]) {
 }
 
 /// A table of what was measured: the times of each kind, of a look-up, and of the differences at each node.
-fn print(members: &[Member], done: Vec<Done>, held: Vec<Done>) {
+fn print(members: &[Member], done: &[Done], held: &[Done]) {
     println!("{:34} {:>5}  median, 96th, 99th percentile, longest", "", "n");
     let row = |what: &str, times: Vec<Duration>| {
         println!("{what:34} {:>5}  {:?}", times.len(), percentiles(times.into_iter()));
@@ -177,7 +177,7 @@ fn print(members: &[Member], done: Vec<Done>, held: Vec<Done>) {
         let times = done.iter().filter(|(e, ..)| e.node == node && e.kind == kind);
         percentiles(times.map(|(.., took)| *took)).map(|[median, ..]| median)
     };
-    for (errand, source, took) in &held {
+    for (errand, source, took) in held {
         by_source.entry(source).or_default().push(*took);
         // What the origin takes for this very node.
         beside.entry(source).or_default().extend(own(errand.node, Kind::Alone));

@@ -237,7 +237,7 @@ impl Lies {
             Lie::Truncate { after } => octets.truncate(after),
             Lie::Drip { after } => dripping = octets.split_off(after).into(),
             Lie::OtherName => {
-                change_receipt(&mut octets, |receipt| receipt.subject.signer = liar.0)
+                change_receipt(&mut octets, |receipt| receipt.subject.signer = liar.0);
             }
             Lie::BrokenSignature => change_receipt(&mut octets, |receipt| {
                 receipt.head.signature[7] ^= 1;
