@@ -197,7 +197,12 @@ impl Proxy {
         let given = loop {
             match self.peers.ask(get, target, &headers, search, &mut tried, fits).await {
                 Given::Later { .. } if Instant::now() < deadline => sleep(ASK_AGAIN_AFTER).await,
-                given => break given,
+                given => {
+                    if let (Given::Later { .. }, State::Receiving) = (&given, pointer.state) {
+                        self.peers.blame(pointer, patience);
+                    }
+                    break given;
+                }
             }
         };
         match given {
