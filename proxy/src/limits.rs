@@ -290,13 +290,6 @@ pub(crate) const MAX_SOURCES: usize = 8;
 /// Slices of one run under way from peers: 8 MiB of memory, and enough that each of four sources has its next
 /// before the last has ended. Each beyond the first takes a place of [`MAX_RUNS`], if one is free.
 pub(crate) const MAX_SHARED: usize = 8;
-/// Slices under way from one peer: one arrives while the next is asked for, and two more where there are few
-/// peers. What a peer that turns out wrong has cost.
-pub(crate) const MAX_OF_SOURCE: usize = 4;
-/// How long a slice may take of a peer before another is asked, at least: 4 Mbit/s.
-pub(crate) const SLICE_LATE: Duration = Duration::from_secs(2);
-/// How many times longer than usual it may take, for each that the peer may have under way.
-pub(crate) const LATE_FACTOR: u32 = 3;
 /// How long those whom the index named as holders of the whole are asked for slices before it is asked again.
 pub(crate) const HOLDERS_MEMORY: Duration = Duration::from_secs(10);
 /// Claims of slices under way: a quarter of what the index has in flight for one node, lest those who want other

@@ -371,6 +371,11 @@ impl Peers {
         self.standings.distrusts(signer)
     }
 
+    /// It has only put off who asked, for so long.
+    pub(crate) fn blame(&self, pointer: &Pointer, waited: Duration) {
+        self.standings.blame(pointer, waited, false);
+    }
+
     /// What came of a transfer.
     pub(crate) fn learn(&self, peer: &Pointer, dealing: Dealing) {
         self.standings.learn(key(&peer.holder), dealing);
