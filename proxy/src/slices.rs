@@ -14,8 +14,7 @@
 //! | `run` | brings them |
 //! | `claim` | whose it is to fetch them from the origin |
 //! | `vouched` | shows them to peers, each by itself |
-//! | `schedule` | which of them is asked of which peer; no I/O |
-//! | `share` | brings them from several peers at once |
+//! | `share` | brings them from several peers at once, as `coralline_sources` schedules it |
 //! | `many` | brings all of what several peers hold whole |
 //! | `read` | reads a body in slices |
 //! | `begin` | the first request, which learns what there is |
@@ -30,7 +29,6 @@ mod many;
 mod plan;
 mod read;
 mod run;
-mod schedule;
 mod share;
 mod slice;
 mod vouched;

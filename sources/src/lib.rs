@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `standing` | [`Standings`]: how soon peers answer, how fast they send, how often they fail or lie |
 //! | `asking` | [`Asking`]: one round of asking those whom the index names: in which order, and when a second one |
+//! | `schedule` | [`Schedule`]: which slice of something large is asked of which of several sources, and when of another |
 //! | [`limits`] | every bound, with its reason |
 //!
 //! # Contract
@@ -25,7 +26,9 @@
 
 mod asking;
 pub mod limits;
+mod schedule;
 mod standing;
 
 pub use asking::{Answer, Asking, Next, receiving, usual};
+pub use schedule::{Fault, Schedule, Step};
 pub use standing::{Dealing, PeerKey, Standings, key};

@@ -33,3 +33,10 @@ pub const SLOW_ORIGIN: Duration = Duration::from_secs(20);
 pub const LEAST_PATIENCE: Duration = HEDGE_AFTER;
 /// Peers that are asked because others named them, for one answer of the index: two a step, down a tree of eight.
 pub const MAX_SENT: usize = 16;
+/// Slices under way from one peer: one arrives while the next is asked for, and two more where there are few
+/// peers. What a peer that turns out wrong has cost.
+pub const MAX_OF_SOURCE: usize = 4;
+/// How long a slice may take of a peer before another is asked, at least: 4 Mbit/s.
+pub const SLICE_LATE: Duration = Duration::from_secs(2);
+/// How many times longer than usual it may take, for each that the peer may have under way.
+pub const LATE_FACTOR: u32 = 3;

@@ -1,23 +1,22 @@
-//! The slices of one run from several peers at once: what `schedule` decides, done.
+//! The slices of one run from several peers at once: what a [`Schedule`] decides, done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coralline_overlay::{Except, Key, Level, Pointer, State};
+use coralline_overlay::{Key, Level, Pointer, State};
 use coralline_receipt::limits::GROUP;
-use coralline_sources::Dealing;
 use coralline_sources::limits::PEER_HEAD_TIMEOUT;
+use coralline_sources::{Dealing, Fault, Schedule, Step};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Method;
 use http::header::{IF_RANGE, RANGE};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::begin::Wanted;
 use super::plan::{Verdict, bytes, judge};
 use super::run::Opened;
-use super::schedule::{Fault, Schedule, Step};
 use super::{Run, nobody_reads};
 use crate::Proxy;
 use crate::admit::Asked;
@@ -28,7 +27,7 @@ use crate::limits::{
     RECEIVING_STALL, SLICES_AHEAD,
 };
 use crate::message::{Source, Stored};
-use crate::peer::{Given, Search};
+use crate::peer::{Given, Search, Tried};
 use crate::target::Target;
 
 /// A peer that has slices.
@@ -95,7 +94,7 @@ impl Proxy {
         }
         let (mut under_way, mut stops) = (FuturesUnordered::new(), BTreeMap::new());
         loop {
-            while let Some(step) = schedule.poll(Instant::now()) {
+            while let Some(step) = schedule.poll(self.index.now()) {
                 match step {
                     Step::Ask { slice, source } => {
                         let mut run = waiting.remove(&slice).expect("it is asked of one at a time");
@@ -114,15 +113,15 @@ impl Proxy {
                     Step::Leave { slice, .. } => drop(stops.remove(&slice)),
                 }
             }
-            let wake = schedule.wake();
+            let wake = schedule.wake().map(|at| at.since(self.index.now()));
             let ended = tokio::select! {
                 ended = under_way.next() => ended,
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => continue,
+                () = sleep(wake.unwrap_or_default()), if wake.is_some() => continue,
             };
             let Some((slice, source, run, brought)) = ended else { break };
             stops.remove(&slice);
             match brought {
-                Ok(()) => schedule.handle_done(Instant::now(), source, slice),
+                Ok(()) => schedule.handle_done(self.index.now(), source, slice),
                 Err(fault) => {
                     schedule.handle_failed(source, slice, fault);
                     waiting.insert(slice, run);
@@ -192,13 +191,18 @@ impl Proxy {
         let deadline = Instant::now() + patience;
         let (level, rest, misled) = (*level, None, false);
         let search = Search { holders, level, deadline, rest, misled };
-        let (job, mut tried) = (Job::of_wanted(wanted), Except::default());
+        let (job, mut tried) = (Job::of_wanted(wanted), Tried::default());
         let fits = |upstream: &_| self.fits_as_part(&job, upstream);
         let (get, target) = (&Method::GET, &wanted.target);
         let given = loop {
             match self.peers.ask(get, target, &headers, search, &mut tried, fits).await {
                 Given::Later { .. } if Instant::now() < deadline => sleep(ASK_AGAIN_AFTER).await,
-                given => break given,
+                given => {
+                    if let (Given::Later { .. }, State::Receiving) = (&given, pointer.state) {
+                        self.peers.blame(pointer, patience);
+                    }
+                    break given;
+                }
             }
         };
         match given {

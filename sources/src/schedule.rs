@@ -13,12 +13,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use coralline_overlay::Instant;
 
 use crate::limits::{LATE_FACTOR, MAX_OF_SOURCE, SLICE_LATE};
 
-/// Some slices and those who may have them.
-pub(super) struct Schedule {
+/// Some slices and those who may have them. Tell it what has happened, then poll it until it says nothing.
+#[derive(Debug)]
+pub struct Schedule {
     /// Those that are not here yet.
     slices: BTreeMap<u32, Slice>,
     sources: Vec<Source>,
@@ -28,7 +29,7 @@ pub(super) struct Schedule {
     window: usize,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Slice {
     /// Whom it is asked of.
     asked: Option<usize>,
@@ -40,6 +41,7 @@ struct Slice {
     late: BTreeSet<usize>,
 }
 
+#[derive(Debug)]
 struct Source {
     /// What it has; nothing for all.
     has: Option<BTreeSet<u32>>,
@@ -55,16 +57,26 @@ struct Source {
 /// What is to be done.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// Ask for the slice.
-    Ask { slice: u32, source: usize },
+    Ask {
+        /// Its number.
+        slice: u32,
+        /// Of whom, by the number that [`Schedule::add`] gave.
+        source: usize,
+    },
     /// Wait for it no longer; to be told when that is done.
-    Leave { slice: u32, source: usize },
+    Leave {
+        /// As above.
+        slice: u32,
+        /// As above.
+        source: usize,
+    },
 }
 
 /// Why a slice did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// The source does not have it.
     Lacks,
     /// The source is of no use.
@@ -74,32 +86,33 @@ pub(super) enum Fault {
 }
 
 impl Schedule {
-    /// Of `slices`, those before `near` are needed first. No more than `window` are under way.
-    pub(super) fn new(slices: impl Iterator<Item = u32>, near: u32, window: usize) -> Self {
+    /// Of `slices`, by their numbers, those before `near` are needed first. No more than `window` are under way.
+    #[must_use]
+    pub fn new(slices: impl Iterator<Item = u32>, near: u32, window: usize) -> Self {
         let slices = slices.map(|slice| (slice, Slice::default())).collect();
         Self { slices, sources: Vec::new(), near, window }
     }
 
     /// One more source, which has these or all slices and is expected to take so long for one; its number.
-    pub(super) fn add(&mut self, has: Option<BTreeSet<u32>>, usual: Duration) -> usize {
+    pub fn add(&mut self, has: Option<BTreeSet<u32>>, usual: Duration) -> usize {
         let asked = BTreeMap::new();
         self.sources.push(Source { has, usual, asked, late: false, broken: false });
         self.sources.len() - 1
     }
 
     /// The slice is here.
-    pub(super) fn handle_done(&mut self, now: Instant, source: usize, slice: u32) {
+    pub fn handle_done(&mut self, now: Instant, source: usize, slice: u32) {
         let of = &mut self.sources[source];
         let sharing = u32::try_from(of.asked.len().max(1)).unwrap_or(1);
         if let Some(since) = of.asked.remove(&slice) {
             // They came side by side.
-            of.usual = (of.usual + (now - since) / sharing) / 2;
+            of.usual = (of.usual + now.since(since) / sharing) / 2;
         }
         self.slices.remove(&slice);
     }
 
     /// The slice did not come.
-    pub(super) fn handle_failed(&mut self, source: usize, slice: u32, fault: Fault) {
+    pub fn handle_failed(&mut self, source: usize, slice: u32, fault: Fault) {
         let of = &mut self.sources[source];
         of.asked.remove(&slice);
         of.broken |= fault == Fault::Broken;
@@ -111,12 +124,13 @@ impl Schedule {
     }
 
     /// The next thing to do; nothing until something has happened, or it is time to [`wake`](Self::wake).
-    pub(super) fn poll(&mut self, now: Instant) -> Option<Step> {
+    pub fn poll(&mut self, now: Instant) -> Option<Step> {
         self.leave(now).or_else(|| self.ask(now))
     }
 
     /// When a slice will have taken too long.
-    pub(super) fn wake(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn wake(&self) -> Option<Instant> {
         let due = self.slices.iter().filter_map(|(slice, wanted)| self.due(*slice, wanted));
         due.map(|(_, at)| at).min()
     }
@@ -226,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_readers_next_come_first_then_the_rarest_each_from_the_soonest() {
-        let now = Instant::now();
+        let now = Instant::from_micros(1);
         let mut schedule = Schedule::new(0..8, 2, 5);
         let fast = schedule.add(None, 10 * MS);
         let slow = schedule.add(None, 25 * MS);
@@ -245,7 +259,7 @@ mod tests {
 
     #[test]
     fn what_is_late_goes_to_another_and_what_nobody_else_has_is_waited_for() {
-        let now = Instant::now();
+        let now = Instant::from_micros(1);
         let mut schedule = Schedule::new(0..3, 1, 4);
         let slow = schedule.add(None, MS);
         let other = schedule.add(Some([0].into()), 50 * MS);
@@ -292,8 +306,7 @@ mod tests {
             near in 0_u32..17,
             window in 1_usize..10,
         ) {
-            let begin = Instant::now();
-            let mut now = begin;
+            let mut now = Instant::from_micros(1);
             let mut schedule = Schedule::new(0..count, near, window);
             for (_, has, usual) in &natures {
                 // Some have all.
