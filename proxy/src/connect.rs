@@ -5,13 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
-use http::Uri;
+use http::{Extensions, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -207,6 +208,19 @@ pub(crate) struct OriginStream {
     _place: OwnedSemaphorePermit,
 }
 
+/// Whether a connection has carried a request before.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Used(Arc<AtomicBool>);
+
+impl Used {
+    /// Of this connection; from now on it has.
+    pub(crate) fn mark(connection: &Connected) -> bool {
+        let mut extras = Extensions::new();
+        connection.get_extras(&mut extras);
+        extras.get::<Self>().is_some_and(|used| used.0.swap(true, Ordering::Relaxed))
+    }
+}
+
 enum Layer {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -214,7 +228,7 @@ enum Layer {
 
 impl Connection for OriginStream {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().extra(Used::default())
     }
 }
 

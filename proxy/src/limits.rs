@@ -169,6 +169,9 @@ pub(crate) const MAX_IDLE_PER_HOST: usize = 16;
 /// How long such a connection is kept.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Connections on which a request is tried in all, as the origin closes one after the other that was kept: an
+/// origin that was restarted has closed them all, and they are few.
+pub(crate) const STALE_TRIES: u32 = 4;
 /// How long an origin that could not be connected to is left alone, at first; doubled with each failure after.
 pub(crate) const FAILING_MIN: Duration = Duration::from_secs(1);
 /// And at the longest: a dead origin costs its visitors one attempt in this time.

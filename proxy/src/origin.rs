@@ -17,11 +17,12 @@ use prometheus::IntCounter;
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::connect::Connector;
+use crate::connect::{Connector, Used};
 use crate::fields::remove_hop_by_hop;
 use crate::interim::Early;
 use crate::limits::{
     FAILING_MAX, FAILING_MIN, HTTPS_FIRST_TIMEOUT, MAX_FAILING, MAX_SCHEMES, SCHEME_MEMORY,
+    STALE_TRIES,
 };
 use crate::message::Source;
 use crate::policy::Times;
@@ -60,6 +61,25 @@ impl Drop for Counting<'_> {
         if self.connection.connection_metadata().is_some() {
             self.requests.inc();
         }
+    }
+}
+
+/// Why there is no response.
+struct Undelivered {
+    failure: Failure,
+    /// The origin closed a connection that had been kept.
+    on_kept: bool,
+}
+
+impl From<Failure> for Undelivered {
+    fn from(failure: Failure) -> Self {
+        Self { failure, on_kept: false }
+    }
+}
+
+impl From<Undelivered> for Failure {
+    fn from(undelivered: Undelivered) -> Self {
+        undelivered.failure
     }
 }
 
@@ -177,13 +197,21 @@ impl Origin {
         headers: &HeaderMap,
         early: Option<&Early>,
     ) -> Result<Upstream, Failure> {
-        let mut request = Request::new(Upload::default());
-        *request.method_mut() = method.clone();
-        *request.headers_mut() = headers.clone();
-        if let Some(early) = early {
-            early.listen(&mut request);
-        }
-        let upstream = self.deliver(client, scheme, &target.authority(), target, request).await?;
+        let mut tries = 0;
+        let upstream = loop {
+            let mut request = Request::new(Upload::default());
+            *request.method_mut() = method.clone();
+            *request.headers_mut() = headers.clone();
+            if let Some(early) = early {
+                early.listen(&mut request);
+            }
+            tries += 1;
+            match self.deliver(client, scheme, &target.authority(), target, request).await {
+                // It was closed while this was on its way (RFC 9110, section 9.2.2).
+                Err(failed) if failed.on_kept && tries < STALE_TRIES => {}
+                answer => break answer?,
+            }
+        };
         match refuse(&target.host, upstream.head.status) {
             Ok(()) => Ok(upstream),
             Err(failure) => {
@@ -211,7 +239,7 @@ impl Origin {
         if let Ok(host) = HeaderValue::from_str(&target.authority()) {
             request.headers_mut().insert(HOST, host);
         }
-        self.deliver(&self.sites, site.scheme, &site.authority, target, request).await
+        Ok(self.deliver(&self.sites, site.scheme, &site.authority, target, request).await?)
     }
 
     async fn deliver(
@@ -221,7 +249,7 @@ impl Origin {
         authority: &str,
         target: &Target,
         mut request: Request<Upload>,
-    ) -> Result<Upstream, Failure> {
+    ) -> Result<Upstream, Undelivered> {
         let host = &target.host;
         let path = target.path.as_str();
         *request.uri_mut() = Uri::builder()
@@ -234,7 +262,7 @@ impl Origin {
         let origin = format!("{}://{authority}", scheme.word());
         let failing = self.failing.get(&origin);
         if let Some(failing) = failing.as_ref().filter(|failing| clock::now() < failing.until) {
-            return Err(failing.failure.clone());
+            return Err(failing.failure.clone().into());
         }
         trailers::ask_for(&mut request);
         let sent = clock::now();
@@ -243,19 +271,21 @@ impl Origin {
         let bound = binds_connection(request.headers(), &AUTHORIZATION);
         let connection = capture_connection(&mut request);
         let sending = Counting { connection, requests: &self.requests };
-        let answer = client.request(request);
-        let response = match within(self.response_timeout, &progress, answer).await {
+        let answer = within(self.response_timeout, &progress, client.request(request)).await;
+        let kept = sending.connection.connection_metadata().as_ref().is_some_and(Used::mark);
+        let response = match answer {
             Some(Ok(response)) => response,
             Some(Err(error)) => {
                 let failure = failure(host, &error);
                 if error.is_connect() && connecting(&failure) {
                     self.leave_alone(origin, &failure, failing.as_deref());
                 }
-                return Err(failure);
+                let on_kept = kept && failure.reason == Reason::ConnectionTerminated;
+                return Err(Undelivered { failure, on_kept });
             }
             None => {
                 let detail = format!("{host} did not answer within {:?}", self.response_timeout);
-                return Err(Failure::new(Reason::HttpResponseTimeout, detail));
+                return Err(Failure::new(Reason::HttpResponseTimeout, detail).into());
             }
         };
         if failing.is_some() {
@@ -270,7 +300,7 @@ impl Origin {
         }
         if head.status == StatusCode::SWITCHING_PROTOCOLS && !upgrade {
             let detail = format!("{host} changed to another protocol without being asked");
-            return Err(Failure::new(Reason::HttpProtocolError, detail));
+            return Err(Failure::new(Reason::HttpProtocolError, detail).into());
         }
         // An upgrade is of this connection, and is what the client asked for.
         if head.status != StatusCode::SWITCHING_PROTOCOLS {

@@ -533,3 +533,42 @@ async fn the_scheme_that_was_left_open_is_found_and_remembered() {
     let refused = node.get("web.test.443", "/5", &[]).await;
     assert!(refused.field("proxy-status").unwrap().contains("tls_certificate_error"));
 }
+
+/// An origin closes connections that were kept, just as they are used again: another is opened, and nobody hears of
+/// it. One that closes a new connection is asked once.
+#[tokio::test]
+async fn a_kept_connection_that_is_closed_is_replaced() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("localhost.{}", listener.local_addr().unwrap().port());
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = asked.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let log = log.clone();
+            tokio::spawn(async move {
+                for nth in 0.. {
+                    let mut head = vec![0; 4096];
+                    let length = stream.read(&mut head).await.unwrap_or(0);
+                    let head = String::from_utf8_lossy(&head[..length]).into_owned();
+                    let Some(path) = head.split(' ').nth(1).map(str::to_owned) else { return };
+                    log.lock().unwrap().push((nth, path.clone()));
+                    if nth > 0 || path == "/never" {
+                        return;
+                    }
+                    let answer =
+                        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: no-store\r\n\r\nok";
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let node = Node::start("127.0.0.1", None, |_| ()).await;
+    for path in ["/1", "/2", "/3"] {
+        assert_eq!(node.get(&host, path, &[]).await.text(), "ok");
+    }
+    assert_eq!(node.get(&host, "/never", &[]).await.status, 502);
+    let asked = asked.lock().unwrap().clone();
+    let times = |path| asked.iter().filter(|(_, asked)| asked == path).count();
+    assert_eq!(["/1", "/2", "/3", "/never"].map(times), [1, 2, 2, 2], "{asked:?}");
+}
