@@ -1,10 +1,12 @@
 //! Steps 4 to 7 for one flight: locate, a peer, the origin, receive, store, announce.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coralline_disk::Object;
-use coralline_overlay::{Except, Identity, Key};
+use coralline_overlay::{Identity, Key};
+use coralline_sources::Dealing;
 use http::header::{AGE, DATE, HeaderMap, RANGE, SET_COOKIE};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
@@ -22,7 +24,7 @@ use crate::limits::{
     ASK_AGAIN_AFTER, DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET, PEERS_PATIENCE,
 };
 use crate::message::{Body, Head, Source, Stored};
-use crate::peer::{Fit, Given, Search};
+use crate::peer::{Fit, Given, Search, Tried};
 use crate::policy::{
     Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
     preconditions, storable, vary,
@@ -39,6 +41,10 @@ use crate::target::Target;
 use crate::tier::Stream;
 use crate::upstream::Upstream;
 
+/// What it counts for to have put this node off for as long as it had patience: who is in the middle of a crowd may
+/// have to.
+const PUT_OFF: Dealing = Dealing::Late(0.5);
+
 /// What peers are asked for, on whose behalf.
 pub(crate) struct PeerSearch<'a> {
     pub(crate) flight: &'a Flight,
@@ -48,7 +54,7 @@ pub(crate) struct PeerSearch<'a> {
     /// What has been proved so far of what they are asked to go on with.
     pub(crate) rest: Option<&'a Proving>,
     /// Holders that were of no use.
-    pub(crate) tried: &'a mut Except,
+    pub(crate) tried: &'a mut Tried,
     /// How long they are asked in all.
     pub(crate) patience: Duration,
     /// They are asked for as long as that, whatever they and the index say.
@@ -215,7 +221,7 @@ impl Proxy {
         let mut headers = job.headers.clone();
         self.signature.sign(&mut headers, job.mode);
         headers.extend(job.first.map(|first| (RANGE, first.field())));
-        let mut tried = Except::default();
+        let mut tried = Tried::default();
         // What a peer says is signed as a whole: it is not asked whether what is held is still good.
         let search = PeerSearch {
             flight,
@@ -224,7 +230,7 @@ impl Proxy {
             told,
             rest: None,
             tried: &mut tried,
-            patience: PEERS_PATIENCE,
+            patience: self.patience(job),
             insists: false,
         };
         let fits = |upstream: &Upstream| self.fits(job, upstream);
@@ -254,14 +260,34 @@ impl Proxy {
         Ok(upstream)
     }
 
+    /// [`PEERS_PATIENCE`], and up to as much again: a crowd that waits for a slow origin does not lose it in the
+    /// same moment, and who does later finds what the first have got.
+    fn patience(&self, job: &Job) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        (self.index.local().identity.0, &job.uri).hash(&mut hasher);
+        let share = (hasher.finish() % 256) as f64 / 256.0;
+        PEERS_PATIENCE.mul_f64(1.0 + share)
+    }
+
     /// Whether a peer's answer will do: all of it, as it was signed, or the part that was asked for. What this
     /// node has purged, or does not keep for this request, says nothing about who has it.
     fn fits(&self, job: &Job, upstream: &Upstream) -> Fit {
-        if job.first.is_some() && self.is_good_part(job, upstream) {
-            return Fit::Good;
+        if job.first.is_some() && upstream.head.status == StatusCode::PARTIAL_CONTENT {
+            return self.fits_as_part(job, upstream);
         }
-        match self.arriving(job, upstream) {
-            Ok(arriving) if vouched_for(job, &arriving, upstream) => match self.trusts(upstream) {
+        let arriving = self.arriving(job, upstream);
+        self.fits_if(arriving, upstream, |arriving| vouched_for(job, arriving, upstream))
+    }
+
+    /// The same of what would be arriving, if it is `vouched` for.
+    pub(crate) fn fits_if(
+        &self,
+        arriving: Result<Arc<Arriving>, NoStore>,
+        upstream: &Upstream,
+        vouched: impl FnOnce(&Arriving) -> bool,
+    ) -> Fit {
+        match arriving {
+            Ok(arriving) if vouched(&arriving) => match self.trusts(upstream) {
                 true => Fit::Good,
                 // Who passes it on has done nothing wrong.
                 false => Fit::Useless,
@@ -275,7 +301,7 @@ impl Proxy {
 
     /// Nothing is known against who has signed it.
     pub(crate) fn trusts(&self, upstream: &Upstream) -> bool {
-        let receipt = upstream.body.proving().and_then(Proving::receipt);
+        let receipt = upstream.body.receipt();
         receipt.is_none_or(|receipt| !self.peers.distrusts(Identity(receipt.subject.signer)))
     }
 
@@ -288,7 +314,7 @@ impl Proxy {
     ) -> Option<Upstream> {
         let PeerSearch { flight, job, headers, told, rest, tried, patience, insists } = search;
         let deadline = Instant::now() + patience;
-        let (mut relocations, mut misled) = (0, false);
+        let (mut relocations, mut misled, mut later) = (0, false, None::<Instant>);
         loop {
             match located {
                 Located::Held(holders, level) => {
@@ -304,8 +330,15 @@ impl Proxy {
                             upstream.peer.iter().for_each(|sender| flight.follow(sender));
                             return Some(*upstream);
                         }
-                        Given::Later { misled: now } => {
+                        Given::Later { misled: now, by } => {
                             misled |= now;
+                            let since = *later.get_or_insert_with(Instant::now);
+                            if since.elapsed() >= PEER_BUDGET {
+                                // Nobody is to be put off for ever.
+                                by.iter().for_each(|peer| self.peers.learn(peer, PUT_OFF));
+                                tried.holders.add(&by, None);
+                                (relocations, later) = (relocations + 1, None);
+                            }
                             sleep(ASK_AGAIN_AFTER).await;
                         }
                         Given::Nothing => {
@@ -323,7 +356,7 @@ impl Proxy {
             }
             let may = (insists || relocations <= MAX_RELOCATIONS) && Instant::now() < deadline;
             let told = told.filter(|_| may)?;
-            located = told.locate_except(tried.clone()).await;
+            located = told.locate_except(tried.holders.clone()).await;
         }
     }
 

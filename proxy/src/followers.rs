@@ -1,10 +1,15 @@
 //! Whom a flight feeds while it arrives, and to whom it sends the others: a crowd of nodes hangs as a tree
 //! on the one that asks the origin, and none of them sends more than a few copies.
 
-use coralline_sources::PeerKey;
 use std::collections::BTreeMap;
 
-use crate::limits::{FED_AT_ONCE, MAX_CHAIN, MAX_FOLLOWERS, MAX_NAMED, MIN_FOLLOWERS};
+use coralline_sources::PeerKey;
+
+use crate::guard::is_public;
+use crate::limits::{
+    FED_AT_ONCE, MAX_CHAIN, MAX_FOLLOWERS, MAX_NAMED, MAX_PLACES_OF_ADDRESS, MAX_PLACES_OF_ONE,
+    MIN_FOLLOWERS,
+};
 
 /// The peers that one flight feeds.
 #[derive(Debug, Default)]
@@ -34,7 +39,7 @@ impl Followers {
 
     /// Takes in a peer that wants to be fed of a body of this `length`, by its place; or says whom to ask in
     /// place of this node: those fed here, who were named least. One who was `misled`, as those are of no use,
-    /// has more places to choose from. Nobody has two.
+    /// has more places to choose from. Whose former place is not given up yet may have one more.
     pub(crate) fn admit(
         &mut self,
         who: PeerKey,
@@ -44,7 +49,12 @@ impl Followers {
         if self.depth >= MAX_CHAIN {
             return Err(Vec::new());
         }
-        self.places.retain(|_, place| place.who != who);
+        let (ip, identity) = (who.0.ip(), who.1);
+        let of_one = self.count(|other| other.1 == identity);
+        let of_address = if is_public(ip) { self.count(|other| other.0.ip() == ip) } else { 0 };
+        if of_one >= MAX_PLACES_OF_ONE || of_address >= MAX_PLACES_OF_ADDRESS {
+            return Err(Vec::new());
+        }
         let places = if misled { MAX_FOLLOWERS } else { places(length) };
         if self.places.len() >= places {
             return Err(self.name());
@@ -57,6 +67,10 @@ impl Followers {
     /// The peer at this place is fed no more.
     pub(crate) fn leave(&mut self, place: u64) {
         self.places.remove(&place);
+    }
+
+    fn count(&self, which: impl Fn(&PeerKey) -> bool) -> usize {
+        self.places.values().filter(|place| which(&place.who)).count()
     }
 
     fn name(&mut self) -> Vec<PeerKey> {
@@ -85,7 +99,7 @@ mod tests {
     fn peer(number: usize) -> PeerKey {
         let mut identity = [0; 32];
         identity[..8].copy_from_slice(&number.to_be_bytes());
-        (([44, 0, 0, 1], 7_400).into(), Identity(identity))
+        (([10, 0, 0, 1], 7_400).into(), Identity(identity))
     }
 
     /// A crowd comes to the first node at once, and each goes where it is sent: the depth of each, and how
@@ -128,18 +142,22 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_again_has_one_place_and_who_leaves_gives_it_up() {
+    fn who_comes_again_has_one_more_place_and_strangers_with_many_keys_have_few() {
         let mut followers = Followers::default();
-        let places: Vec<_> =
-            (0..MIN_FOLLOWERS).map(|n| followers.admit(peer(n), None, false).unwrap()).collect();
-        let again = followers.admit(peer(0), None, false).unwrap();
-        followers.leave(places[0]);
-        assert!(followers.admit(peer(9), None, false).is_err(), "the one it had first is gone");
+        let mut admit = |who, misled| followers.admit(who, None, misled);
+        let first = admit(peer(0), false).unwrap();
+        let again = admit(peer(0), false).unwrap();
+        assert_eq!(admit(peer(0), true), Err(Vec::new()), "by whatever port");
+        let at = |last: u8, key| (([44, 0, 0, last], 7_400).into(), peer(key).1);
+        assert!(admit(at(1, 1), false).is_ok() && admit(at(1, 2), false).is_ok());
+        assert_eq!(admit(at(1, 3), true), Err(Vec::new()), "one address has enough");
+        assert_eq!(admit(at(2, 4), false).unwrap_err().len(), MAX_NAMED, "it is full");
+        assert!(admit(at(2, 4), true).is_ok(), "it was misled");
+        let more = (20..200).filter(|n| admit(peer(*n), true).is_ok()).count();
+        assert_eq!(more, MAX_FOLLOWERS - MIN_FOLLOWERS - 1);
+        followers.leave(first);
         followers.leave(again);
-        assert!(followers.admit(peer(9), None, false).is_ok());
-        assert!(followers.admit(peer(10), None, true).is_ok(), "it was misled");
-        let more = (20..200).filter(|n| followers.admit(peer(*n), None, true).is_ok());
-        assert_eq!(more.count(), MAX_FOLLOWERS - MIN_FOLLOWERS - 1);
+        assert!(followers.admit(peer(0), None, true).is_ok());
         followers.set_depth(MAX_CHAIN);
         assert_eq!(followers.admit(peer(300), None, true), Err(Vec::new()));
     }

@@ -416,8 +416,9 @@ impl Proxy {
         }
         let elsewhere = self.elsewhere.iter().map(|(key, ())| *key);
         let slices = self.slices.index_keys();
-        let all = self.store.index_keys().into_iter().chain(elsewhere).chain(slices);
-        stream::iter(all.collect::<BTreeSet<_>>())
+        let keys = self.store.index_keys().into_iter().chain(elsewhere).chain(slices);
+        let keys: BTreeSet<_> = keys.collect();
+        stream::iter(keys)
             .for_each_concurrent(WITHDRAW_PARALLEL, |key| async move {
                 let _ = self.index.withdraw(key).await;
             })

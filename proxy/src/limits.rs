@@ -69,8 +69,9 @@ pub(crate) const RESUME_BUDGET: Duration = Duration::from_secs(20);
 pub(crate) const RESUME_PROGRESS: u64 = 1 << 20;
 /// How long a peer that has all of it may be silent midway, before another is asked.
 pub(crate) const PEER_STALL: Duration = Duration::from_secs(3);
-/// The same of one that is receiving it: whom it has it from may be slow, or just lost.
-pub(crate) const RECEIVING_STALL: Duration = Duration::from_secs(15);
+/// The same of one that is receiving it: whom it has it from may be slow, or just lost, and it may be looking for
+/// another. That its host is dead shows much sooner, by [`PEER_PING`].
+pub(crate) const RECEIVING_STALL: Duration = Duration::from_secs(25);
 /// Octets a second below which a peer that has all of it is left for another: half of a thin home uplink.
 pub(crate) const MIN_PEER_RATE: u64 = 32 << 10;
 /// How long one waits for a peer's octets, all waits together, before its rate is judged.
@@ -130,6 +131,13 @@ pub(crate) const FED_AT_ONCE: u64 = 1 << 20;
 pub(crate) const MAX_CHAIN: u8 = 8;
 /// Peers that a refused one is sent to.
 pub(crate) const MAX_NAMED: usize = 2;
+/// Addresses to which others may send one search in all: the way down a tree, several times. A liar who names
+/// strangers costs each of them one connection that fails.
+pub(crate) const MAX_SENT_TO: usize = 48;
+/// Places that one peer may have: the one that it has lost and the one that it wants instead.
+pub(crate) const MAX_PLACES_OF_ONE: usize = 2;
+/// And all that come from one public address: strangers cannot take all places by many keys.
+pub(crate) const MAX_PLACES_OF_ADDRESS: usize = 2;
 /// How long one that was sent there waits for the head: it is on its way from who sent it.
 pub(crate) const SENT_PATIENCE: Duration = Duration::from_secs(1);
 /// Times that the index is asked again past holders that had nothing to give, before the origin is asked:
@@ -352,6 +360,7 @@ pub(crate) const MAX_TAGS: usize = 256;
 /// Octets of a tag: Cloudflare allows 1,024 in all, nobody needs one half as long.
 pub(crate) const MAX_TAG: usize = 256;
 const _: () = assert!(RESUME_BUDGET.as_secs() > PEER_BUDGET.as_secs());
+const _: () = assert!(RECEIVING_STALL.as_secs() > RESUME_BUDGET.as_secs());
 const _: () = assert!(
     PROOFS_READ as u64 * 1024 >= 2 * (MAX_PROVED / coralline_receipt::limits::GROUP * 64 + 1024),
     "two of the longest proofs are read at a time"
@@ -373,6 +382,6 @@ pub(crate) const MAX_EVIDENCE: usize = 64;
 pub(crate) const MAX_SUSPECTS: u64 = 1_024;
 /// And how long that is remembered.
 pub(crate) const SUSPECT_MEMORY: Duration = Duration::from_secs(3_600);
-/// Of what they have signed, one in so many is audited: enough to find a liar out in ten responses, and too few, with
-/// [`AUDIT_PAUSE`], to let an accusation of the honest harm an origin.
-pub(crate) const SUSPECT_SHARE: u32 = 10;
+/// Of what they have signed, one in so many is audited: ten times as often as by default. Of a crowd of nodes that
+/// all have one response from a node that somebody has accused, one in a hundred asks the origin again, and no more.
+pub(crate) const SUSPECT_SHARE: u32 = 100;

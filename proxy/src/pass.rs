@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use coralline_overlay::{Except, Found, Key};
+use coralline_overlay::{Found, Key};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, MAX_FORWARDS, RANGE, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -19,7 +19,7 @@ use crate::flight::Begin;
 use crate::flights::Boarding;
 use crate::limits::{DISK_PATIENCE, LOCATE_BUDGET, PEER_BUDGET};
 use crate::message::Source;
-use crate::peer::{Fit, Given, Search};
+use crate::peer::{Fit, Given, Search, Tried};
 use crate::policy::{
     also_invalidated, head_describes, invalidated_groups, invalidates, is_explicitly_fresh,
     names_itself,
@@ -69,7 +69,7 @@ impl Proxy {
             let (holders, level, method) = (&found.pointers, found.level, &asked.method);
             let deadline = Instant::now() + PEER_BUDGET;
             let search = Search { holders, level, deadline, rest: None, misled: false };
-            let mut tried = Except::default();
+            let mut tried = Tried::default();
             let fits = |upstream: &Upstream| match upstream.head.status.is_informational() {
                 false => Fit::Good,
                 true => Fit::Wrong,

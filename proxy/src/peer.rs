@@ -7,6 +7,7 @@ mod receive;
 mod referral;
 mod serve;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clock;
 use crate::fields::{CACHE_STATUS, remove_hop_by_hop};
 use crate::guard::is_public;
-use crate::limits::CLOCK_SLACK;
+use crate::limits::{CLOCK_SLACK, MAX_SENT_TO};
 use crate::message::Source;
 use crate::metrics::{PeerOutcomes, Received};
 use crate::policy::Times;
@@ -88,8 +89,26 @@ pub(crate) enum Given {
     Later {
         /// Those to whom it has sent this node were of no use.
         misled: bool,
+        by: Vec<Pointer>,
     },
     Nothing,
+}
+
+/// What one search has learnt.
+#[derive(Default)]
+pub(crate) struct Tried {
+    /// Holders that were of no use.
+    pub(crate) holders: Except,
+    /// Where this node has gone because others sent it.
+    sent_to: BTreeSet<SocketAddr>,
+}
+
+impl Tried {
+    /// Nobody can send this node round the world: it goes to [`MAX_SENT_TO`] addresses and no more.
+    fn may_be_sent_to(&mut self, addr: SocketAddr) -> bool {
+        self.sent_to.contains(&addr)
+            || self.sent_to.len() < MAX_SENT_TO && self.sent_to.insert(addr)
+    }
 }
 
 /// What one of them has.
@@ -99,6 +118,8 @@ enum Said {
     Later(Vec<PeerKey>),
     /// Nothing; and whom it names.
     Nothing(Vec<PeerKey>),
+    /// It is not there, or too late.
+    Silent,
 }
 
 impl Peers {
@@ -127,15 +148,16 @@ impl Peers {
         target: &Target,
         headers: &HeaderMap,
         search: Search<'_>,
-        tried: &mut Except,
+        tried: &mut Tried,
         fits: impl Fn(&Upstream) -> Fit,
     ) -> Given {
         let left = search.deadline.saturating_duration_since(Instant::now());
         let may = |addr| self.may_be_asked(addr);
         let (mut asking, useless) = self.standings.choose(search.holders, search.level, left, may);
-        tried.add(&useless, None);
+        tried.holders.add(&useless, None);
         let of_index = if search.misled { Way::Misled } else { Way::Named };
         let (mut asked, mut misled) = (FuturesUnordered::new(), false);
+        let mut by = Vec::new();
         loop {
             let wake = match asking.poll(self.index.now()) {
                 Next::Ask { pointer, sent, patience } => {
@@ -148,7 +170,7 @@ impl Peers {
                     continue;
                 }
                 Next::Wait(wake) => wake,
-                Next::End { later: true } => return Given::Later { misled },
+                Next::End { later: true } => return Given::Later { misled, by },
                 Next::End { later: false } => return Given::Nothing,
             };
             let until_wake = wake.map(|wake| wake.since(self.index.now())).unwrap_or_default();
@@ -160,7 +182,7 @@ impl Peers {
                 }
             };
             let mut answer = Answer::Nothing;
-            let named = match answered {
+            let mut named = match answered {
                 None => return Given::Nothing,
                 Some((pointer, way, Said::Good(upstream))) => {
                     match fits(&upstream) {
@@ -176,21 +198,31 @@ impl Peers {
                             tracing::info!(?peer, %target, "a peer answered what no cache may give");
                         }
                     }
-                    tried.add(&[pointer], None);
+                    tried.holders.add(&[pointer], None);
                     misled |= way == Way::Sent;
                     Vec::new()
                 }
                 Some((pointer, way, Said::Nothing(named))) => {
-                    tried.add(&[pointer], None);
+                    tried.holders.add(&[pointer], None);
                     misled |= way == Way::Sent;
                     named
                 }
-                Some((_, _, Said::Later(named))) => {
+                Some((pointer, way, Said::Silent)) => {
+                    // Where another has sent this node there may be nobody: that says nothing of whom it named.
+                    match way {
+                        Way::Sent => misled = true,
+                        Way::Named | Way::Misled => tried.holders.add(&[pointer], None),
+                    }
+                    Vec::new()
+                }
+                Some((pointer, _, Said::Later(named))) => {
                     answer = Answer::Later;
+                    by.push(pointer);
                     named
                 }
             };
             asking.handle_answer(self.index.now(), answer);
+            named.retain(|(addr, _)| may(*addr) && tried.may_be_sent_to(*addr));
             // Down the tree of those that it is passed on to, or up to where it comes from.
             self.standings.go_on(&mut asking, &named, may);
         }
@@ -233,7 +265,7 @@ impl Peers {
         };
         let Some(response) = answer else {
             self.outcomes.failed.inc();
-            return Said::Nothing(Vec::new());
+            return Said::Silent;
         };
         let left = patience.saturating_sub(begin.elapsed());
         let times = Times { request: sent, response: clock::now() };

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coralline_overlay::{Except, Identity, State};
+use coralline_overlay::{Identity, State};
 use coralline_sources::Dealing;
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
@@ -24,7 +24,7 @@ use crate::limits::{
     MAX_PROVED, MAX_RESUMES, MIN_PEER_RATE, MIN_PROGRESS, PEER_RATE_PERIOD, PEER_STALL,
     RATE_PERIOD, RECEIVING_STALL, RESUME_BUDGET, RESUME_PROGRESS, SEAL_DELAY,
 };
-use crate::peer::Fit;
+use crate::peer::{Fit, Tried};
 use crate::policy::NoStore;
 use crate::proving::Proving;
 use crate::reason::{Failure, Reason};
@@ -116,7 +116,7 @@ impl Proxy {
                 }
                 Some(Err(failure)) => failure,
             };
-            self.judge(&rest.coming, Dealing::Failed);
+            self.judge(&rest.coming, blame(&rest.coming, &failure, flight));
             if flight.received() >= resumed_at + RESUME_PROGRESS {
                 resumes = 0;
             }
@@ -198,7 +198,7 @@ impl Proxy {
     /// others let it be.
     fn judge(&self, coming: &Coming, dealing: Dealing) {
         if let Some(Sender { pointer, .. }) = &coming.peer
-            && (pointer.state == State::Whole || dealing == Dealing::Failed)
+            && (pointer.state == State::Whole || !matches!(dealing, Dealing::Sent(..)))
         {
             self.peers.learn(pointer, dealing);
         }
@@ -223,9 +223,9 @@ impl Proxy {
         if let (Some(broken), Some(told)) = (broken, told) {
             flight.set_stage(Stage::Locating);
             told.lost();
-            let mut tried = Except::default();
-            tried.add(&[broken.pointer], None);
-            let located = told.locate_except(tried.clone()).await;
+            let mut tried = Tried::default();
+            tried.holders.add(&[broken.pointer], None);
+            let located = told.locate_except(tried.holders.clone()).await;
             let rest_of = flight.proving();
             let search = PeerSearch {
                 flight,
@@ -257,6 +257,17 @@ impl Proxy {
     }
 }
 
+/// What it counts for that a transfer broke. Who has fallen silent may have lost its own source; and what can be
+/// proved no longer is nobody's fault.
+fn blame(coming: &Coming, failure: &Failure, flight: &Flight) -> Dealing {
+    let is_receiving = coming.peer.is_some_and(|peer| peer.pointer.state == State::Receiving);
+    match flight.proving() {
+        Some(proving) if proving.receipt().is_none() => Dealing::Late(0.0),
+        _ if is_receiving && failure.reason == Reason::HttpResponseTimeout => Dealing::Late(0.5),
+        _ => Dealing::Failed,
+    }
+}
+
 /// What an answer has of the rest, if it is of the same octets.
 fn rest(arriving: &Arriving, at: u64, upstream: Upstream) -> Option<Rest> {
     let (skip, total) = goes_on(arriving, at, &upstream)?;
@@ -276,8 +287,9 @@ fn goes_on(arriving: &Arriving, at: u64, upstream: &Upstream) -> Option<(u64, Op
             let total = continues(&head.headers, at, arriving.head.length)?;
             Some((0, Some(total)))
         }
-        // The whole again, which the validator says is the same.
-        StatusCode::OK => Some((at, arriving.head.length)),
+        // The whole again, which the validator says is the same. What a peer proves as a whole is not the end of
+        // what another has begun.
+        StatusCode::OK if upstream.peer.is_none() => Some((at, arriving.head.length)),
         _ => None,
     }
 }

@@ -71,6 +71,24 @@ fn liars_are_felt_and_the_honest_are_not_blamed() {
 }
 
 #[test]
+fn no_lie_about_content_is_delivered_and_liars_are_left_alone() {
+    let mut scenario = scenario("content-liars");
+    scenario.world.nodes = 60;
+    let content =
+        |liars| Workload::Content { liars, keys: 40, minutes: 3, gets_a_second: 5, octets: 40_000 };
+    // How much liars cost is for a longer run, in which they are known.
+    scenario.checks.retain(|check| !check.figure.starts_with("of what others hold"));
+    scenario.workload = content(0.1);
+    let report = &hold(&scenario, "content-liars", &[1])[0];
+    assert!(report.value("requests to liars, %").unwrap() > 5.0, "{report:?}");
+    // Without any, each object is fetched once.
+    scenario.workload = content(0.0);
+    let report = &hold(&scenario, "content-liars", &[1])[0];
+    assert!(report.value("requests to liars, %").unwrap() <= 0.0, "{report:?}");
+    assert!(report.value("origin fetches an object").unwrap() < 1.3, "{report:?}");
+}
+
+#[test]
 fn churn_is_survived() {
     let mut scenario = scenario("churn");
     scenario.world.nodes = 200;

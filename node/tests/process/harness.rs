@@ -55,7 +55,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node on an address of its own that knows `seeds`; not started.
+    /// A node on an address of its own that knows `seeds`; not started. It audits nothing: what origins are asked
+    /// is counted.
     pub(crate) fn new(seeds: &[&Self]) -> Self {
         let seeds: Vec<_> = seeds.iter().map(|seed| format!("\"{}:{OVERLAY}\"", seed.ip)).collect();
         let node = Self { ip: address(), dir: tempfile::tempdir().unwrap(), child: None };
@@ -66,7 +67,7 @@ impl Node {
              [http]\nlisten = [\"{ip}:{HTTP}\"]\n\
              [dns]\nlisten = [\"{ip}:{DNS}\"]\n\
              [overlay]\nlisten = \"{ip}:{OVERLAY}\"\nseeds = [{}]\n\
-             [peer]\nlisten = \"{ip}:{OVERLAY}\"\n\
+             [peer]\nlisten = \"{ip}:{OVERLAY}\"\naudit_one_in = 0\n\
              [admin]\nlisten = \"{ip}:{ADMIN}\"\n\
              [origin]\nallow_private = [\"127.0.0.0/8\", \"::1/128\"]\n",
             seeds.join(", ")

@@ -158,15 +158,13 @@ impl Proxy {
 
     /// What a peer's answer to a request for a part is to who asked.
     pub(crate) fn fits_as_part(&self, job: &Job, upstream: &Upstream) -> Fit {
-        // Who has another version is as true; what is not as it was signed is cut where that shows.
-        if self.is_good_part(job, upstream) { Fit::Good } else { Fit::Useless }
-    }
-
-    /// It will do: a part of a whole that is as it was signed.
-    pub(crate) fn is_good_part(&self, job: &Job, upstream: &Upstream) -> bool {
-        let partial = upstream.head.status == StatusCode::PARTIAL_CONTENT;
-        let Some(part) = Part::of(&upstream.head.headers).filter(|_| partial) else { return false };
+        if upstream.head.status != StatusCode::PARTIAL_CONTENT {
+            // Who has another version is as true.
+            return Fit::Useless;
+        }
+        let Some(part) = Part::of(&upstream.head.headers) else { return Fit::Wrong };
         let arriving = self.part_of(job, upstream, part.total);
-        arriving.is_ok_and(|arriving| vouched_for_part(job, &arriving, upstream, &part))
+        let vouched = |arriving: &Arriving| vouched_for_part(job, arriving, upstream, &part);
+        self.fits_if(arriving, upstream, vouched)
     }
 }

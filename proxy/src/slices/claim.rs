@@ -19,6 +19,7 @@ use crate::fetch::{Job, PeerSearch};
 use crate::flight::{Flight, Stage};
 use crate::limits::{CLAIM_ROUNDS, MAX_OPENING, MAX_RUN, PEERS_PATIENCE};
 use crate::message::Stored;
+use crate::peer::Tried;
 use crate::upstream::Upstream;
 
 /// What the index said of the slices of a run.
@@ -133,7 +134,7 @@ impl Proxy {
                 headers,
                 told: Some(&told),
                 rest: None,
-                tried: &mut Except::default(),
+                tried: &mut Tried::default(),
                 patience: PEERS_PATIENCE,
                 insists: false,
             };

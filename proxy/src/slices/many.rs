@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coralline_disk::Object;
 use coralline_disk::limits::SLICE;
-use coralline_overlay::{Except, Pointer, State};
+use coralline_overlay::{Pointer, State};
 use coralline_receipt::{Rebuild, Receipt};
 use http::HeaderMap;
 use http::header::RANGE;
@@ -21,6 +21,7 @@ use crate::flight::Begin;
 use crate::flights::Landing;
 use crate::limits::{MAX_SHARED, MIN_SHARED, PEERS_PATIENCE};
 use crate::message::Stored;
+use crate::peer::Tried;
 use crate::store::Change;
 
 impl Proxy {
@@ -64,7 +65,7 @@ impl Proxy {
             headers: &headers,
             told: None,
             rest: None,
-            tried: &mut Except::default(),
+            tried: &mut Tried::default(),
             patience: PEERS_PATIENCE,
             insists: false,
         };

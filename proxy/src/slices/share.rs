@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coralline_overlay::{Except, Key, Level, Pointer, State};
+use coralline_overlay::{Key, Level, Pointer, State};
 use coralline_receipt::limits::GROUP;
 use coralline_sources::limits::PEER_HEAD_TIMEOUT;
 use coralline_sources::{Dealing, Fault, Schedule, Step};
@@ -27,7 +27,7 @@ use crate::limits::{
     RECEIVING_STALL, SLICES_AHEAD,
 };
 use crate::message::{Source, Stored};
-use crate::peer::{Given, Search};
+use crate::peer::{Given, Search, Tried};
 use crate::target::Target;
 
 /// A peer that has slices.
@@ -191,7 +191,7 @@ impl Proxy {
         let deadline = Instant::now() + patience;
         let (level, rest, misled) = (*level, None, false);
         let search = Search { holders, level, deadline, rest, misled };
-        let (job, mut tried) = (Job::of_wanted(wanted), Except::default());
+        let (job, mut tried) = (Job::of_wanted(wanted), Tried::default());
         let fits = |upstream: &_| self.fits_as_part(&job, upstream);
         let (get, target) = (&Method::GET, &wanted.target);
         let given = loop {

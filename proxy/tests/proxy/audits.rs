@@ -55,7 +55,7 @@ async fn who_signs_lies_is_found_out_and_others_look_for_themselves() {
     // The other has heard of it, and believes the forger until it has seen for itself.
     until("it is told", || b.index.broadcast_stats().delivered == 1).await;
     let mut lies = 0;
-    for n in 0..200 {
+    for n in 0..2_000 {
         let path = format!("/of-b/{n}");
         forger.tell(&origin, &path, &[], FALSE).await;
         if b.get(&host, &path, &[]).await.body == TRUE {
@@ -63,7 +63,7 @@ async fn who_signs_lies_is_found_out_and_others_look_for_themselves() {
         }
         lies += 1;
     }
-    assert!((1..200).contains(&lies), "{lies}");
+    assert!(lies < 2_000, "a million would be none");
     assert!(found(&b, "contradicted") >= 1.0);
 }
 

@@ -17,7 +17,8 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Starts one that knows `seeds` and asks `names` for the addresses of origins.
+    /// Starts one that knows `seeds` and asks `names` for the addresses of origins. It audits nothing: what the
+    /// origin is asked is counted.
     pub(crate) fn start(place: Place, seeds: &[IpAddr], names: SocketAddr) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (ip, state) = (place.ip, dir.path().join("state"));
@@ -27,7 +28,7 @@ impl Member {
              [http]\nlisten = [\"{ip}:{HTTP}\"]\n\
              [dns]\nlisten = []\n\
              [overlay]\nlisten = \"{ip}:{OVERLAY}\"\nseeds = [{}]\n\
-             [peer]\nlisten = \"{ip}:{OVERLAY}\"\n\
+             [peer]\nlisten = \"{ip}:{OVERLAY}\"\naudit_one_in = 0\n\
              [admin]\nlisten = \"{ip}:{ADMIN}\"\n\
              [cache]\nmemory = \"32MiB\"\ndisk = \"256MiB\"\n\
              [origin]\nallow_private = [\"127.0.0.0/8\"]\nnameservers = [\"{names}\"]\n",

@@ -77,6 +77,11 @@ impl Origin {
         format!("{NAME}.{HTTP}.cdn.localhost")
     }
 
+    /// Another name for it.
+    pub(crate) fn other_host() -> String {
+        format!("www.{NAME}.{HTTP}.cdn.localhost")
+    }
+
     /// All GETs so far.
     pub(crate) fn fetches(&self) -> Vec<Fetch> {
         self.fetches.lock().unwrap().clone()

@@ -4,7 +4,8 @@
 //! without the index, as `Cache-Control: no-cache` has it: the two differ by what the index took. The time of a
 //! look-up is the nodes' own measurement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::thread::{self, sleep};
 use std::time::Duration;
@@ -57,8 +58,12 @@ impl Kind {
         matches!(self, Self::Alone | Self::AloneCold)
     }
 
-    fn query(self) -> &'static str {
-        if matches!(self, Self::AloneCold | Self::SharedCold) { "?close" } else { "" }
+    /// Host and end of the path: connections that end are of another name, so that they end no others.
+    fn place(self) -> (String, &'static str) {
+        match self {
+            Self::AloneCold | Self::SharedCold => (Origin::other_host(), "?close"),
+            _ => (Origin::host(), ""),
+        }
     }
 }
 
@@ -76,31 +81,60 @@ type Done = (Errand, String, Duration);
 impl Price {
     /// Runs it and prints what it saw: each body is compared with the origin's.
     fn run(&self, geography: Geography) {
+        let near: Vec<_> =
+            (0..self.nodes).map(|node| nearest(&geography, node, self.nodes)).collect();
         let (_carrier, mut places) = place::lay(geography, &vec![None; self.nodes + 1]);
         let origin_place = places.pop().expect("the origin is the last");
         let origin = Origin::start(&origin_place, LENGTH);
         let members = Arc::new(gather(places, &origin));
         sleep(self.settle);
-        // Every node knows the origin's address, and has a connection to it.
-        let warm = (0..self.nodes).map(|node| Errand { kind: Kind::Alone, node, object: node });
-        self.send(&members, &warm.collect::<Vec<_>>());
+        // Every node knows the origin's addresses, and has a connection to it.
+        for kind in [Kind::Alone, Kind::AloneCold] {
+            let warm = (0..self.nodes).map(|node| Errand { kind, node, object: node });
+            self.send(&members, &warm.collect::<Vec<_>>());
+        }
         let mut errands = self.errands();
         shuffle(&mut errands);
         let done = self.send(&members, &errands);
-        // Each is asked for once more, elsewhere.
-        let fetched = errands.iter().filter(|errand| errand.kind == Kind::Shared);
-        let elsewhere = fetched.map(|errand| {
-            let node = (errand.node + 1 + errand.object % (self.nodes - 1)) % self.nodes;
-            Errand { kind: Kind::Held, node, ..*errand }
-        });
-        let before = origin.fetches().len();
-        let held = self.send(&members, &elsewhere.collect::<Vec<_>>());
         let by_origin = done.iter().filter(|(_, source, _)| source == "origin").count();
         assert_eq!(by_origin, done.len(), "each is alone in wanting what it wants");
         let fetches = done.iter().filter(|(errand, ..)| errand.kind != Kind::Head).count();
-        assert_eq!(before, self.nodes + fetches, "one fetch each");
-        print(&members, &done, &held);
+        let before = origin.fetches().len();
+        assert_eq!(before, 2 * self.nodes + fetches, "one fetch each");
+        print(&done);
+        let lone = ["claim", "get"].map(|call| LookUps::of(&members, call));
+        println!("look-ups of these, claim           {}", lone[0]);
+        println!("look-ups of these, get             {}", lone[1]);
+        // Each is asked for once more: of each node by its nearest, and by one somewhere.
+        let (first, again) = self.elsewhere(&errands, &near);
+        for (what, errands) in [("", first), (", over a connection that is there", again)] {
+            print_held(what, &done, &self.send(&members, &errands));
+        }
+        println!(
+            "look-ups of these, claim           {}",
+            LookUps::of(&members, "claim").since(&lone[0])
+        );
         assert_eq!(origin.fetches().len(), before, "what is held is not fetched again");
+    }
+
+    /// Who asks for what has been fetched: the first of each pair of nodes, and the others.
+    fn elsewhere(&self, errands: &[Errand], near: &[usize]) -> (Vec<Errand>, Vec<Errand>) {
+        let mut pairs = BTreeMap::<_, usize>::new();
+        let mut asked = vec![0; self.nodes];
+        let fetched = errands.iter().filter(|errand| errand.kind == Kind::Shared);
+        fetched
+            .map(|errand| {
+                let holder = errand.node;
+                asked[holder] += 1;
+                let somewhere = (holder + 1 + holder * 7 % (self.nodes - 1)) % self.nodes;
+                let node = if asked[holder] % 2 == 0 { somewhere } else { near[holder] };
+                *pairs.entry((holder, node)).or_default() += 1;
+                (Errand { kind: Kind::Held, node, ..*errand }, pairs[&(holder, node)] == 1)
+            })
+            .fold(Default::default(), |(mut first, mut again), (errand, is_first)| {
+                if is_first { &mut first } else { &mut again }.push(errand);
+                (first, again)
+            })
     }
 
     fn errands(&self) -> Vec<Errand> {
@@ -136,14 +170,15 @@ fn run(members: &[Member], errand: Errand) -> Done {
     let place = &members[node].place;
     let addr = (place.ip, HTTP).into();
     let (took, reply) = place.run(move || {
-        let host = format!("{}:{HTTP}", Origin::host());
+        let (host, end) = kind.place();
+        let host = format!("{host}:{HTTP}");
         let mut fields = vec![("Host", host.as_str())];
         if kind.is_alone() {
             fields.push(("Cache-Control", "no-cache"));
         }
         let sent = now();
         let method = if kind == Kind::Head { "HEAD" } else { "GET" };
-        let reply = ask(addr, method, &format!("/{object}{}", kind.query()), &fields);
+        let reply = ask(addr, method, &format!("/{object}{end}"), &fields);
         (sent.elapsed(), reply)
     });
     let reply = reply.expect("an answer");
@@ -161,67 +196,91 @@ fn shuffle(errands: &mut [Errand]) {
     }
 }
 
-/// A table of what was measured: the times of each kind, of a look-up, and of the differences at each node.
-fn print(members: &[Member], done: &[Done], held: &[Done]) {
-    println!("{:34} {:>5}  median, 96th, 99th percentile, longest", "", "n");
-    let row = |what: &str, times: Vec<Duration>| {
-        println!("{what:34} {:>5}  {:?}", times.len(), percentiles(times.into_iter()));
-    };
-    for kind in &Kind::LONE {
-        let times = done.iter().filter(|(errand, ..)| errand.kind == *kind);
+/// The nearest of the other nodes.
+fn nearest(geography: &Geography, node: usize, nodes: usize) -> usize {
+    let others = (0..nodes).filter(|other| *other != node);
+    others.min_by_key(|other| geography.rtt(node, *other)).expect("there are others")
+}
+
+fn row(what: &str, times: Vec<Duration>) {
+    println!("{what:48} {:>5}  {:?}", times.len(), percentiles(times.into_iter()));
+}
+
+/// The median of what this node's requests of one kind took.
+fn own(done: &[Done], node: usize, kind: Kind) -> Option<Duration> {
+    let times = done.iter().filter(|(e, ..)| e.node == node && e.kind == kind);
+    percentiles(times.map(|(.., took)| *took)).map(|[median, ..]| median)
+}
+
+/// A table of what lone requests took, and how much more at each node by way of the index.
+fn print(done: &[Done]) {
+    println!("{:48} {:>5}  median, 96th, 99th percentile, longest", "", "n");
+    for kind in Kind::LONE {
+        let times = done.iter().filter(|(errand, ..)| errand.kind == kind);
         row(&format!("{kind:?}"), times.map(|(.., took)| *took).collect());
     }
-    let mut by_source = BTreeMap::<_, Vec<_>>::new();
-    let mut beside = BTreeMap::<_, Vec<_>>::new();
-    let own = |node, kind| {
-        let times = done.iter().filter(|(e, ..)| e.node == node && e.kind == kind);
-        percentiles(times.map(|(.., took)| *took)).map(|[median, ..]| median)
-    };
-    for (errand, source, took) in held {
-        by_source.entry(source).or_default().push(*took);
-        // What the origin takes for this very node.
-        beside.entry(source).or_default().extend(own(errand.node, Kind::Alone));
-    }
-    for (source, times) in by_source {
-        row(&format!("Held, from {source}"), times);
-        row("  the origin, for the same nodes", beside.remove(source).unwrap_or_default());
-    }
+    let nodes: BTreeSet<_> = done.iter().map(|(errand, ..)| errand.node).collect();
     for (with, without) in [(Kind::Shared, Kind::Alone), (Kind::SharedCold, Kind::AloneCold)] {
-        let medians = (0..members.len())
-            .filter_map(|node| Some(own(node, with)?.saturating_sub(own(node, without)?)));
-        row(&format!("{with:?} - {without:?}, a node's median"), medians.collect());
+        let more = |node| Some(own(done, node, with)?.saturating_sub(own(done, node, without)?));
+        let medians = nodes.iter().filter_map(|node| more(*node)).collect();
+        row(&format!("{with:?} - {without:?}, the medians of each node"), medians);
     }
-    for call in ["claim", "get"] {
-        look_ups(members, call);
+}
+
+/// What was held elsewhere, by where it came from, beside the origin's time for the very nodes that asked.
+fn print_held(what: &str, done: &[Done], held: &[Done]) {
+    let mut by_source = BTreeMap::<_, (Vec<_>, Vec<_>)>::new();
+    for (errand, source, took) in held {
+        let (times, beside) = by_source.entry(source).or_default();
+        times.push(*took);
+        beside.extend(own(done, errand.node, Kind::Alone));
+    }
+    for (source, (times, beside)) in by_source {
+        row(&format!("{source}{what}"), times);
+        row("  the origin, for the same nodes", beside);
     }
 }
 
 /// What the nodes say of their look-ups, by the buckets of their histograms.
-fn look_ups(members: &[Member], call: &str) {
-    let mut buckets = BTreeMap::<Duration, f64>::new();
-    let (mut sum, mut count) = (0.0, 0.0);
-    for member in members {
-        for (bound, n) in member.buckets("coralline_locate_seconds", call) {
-            *buckets.entry(Duration::from_secs_f64(bound)).or_default() += n;
+struct LookUps {
+    /// So many took at most so long.
+    buckets: BTreeMap<Duration, f64>,
+    /// Seconds, and how many.
+    sum: f64,
+    count: f64,
+}
+
+impl LookUps {
+    fn of(members: &[Member], call: &str) -> Self {
+        let mut all = Self { buckets: BTreeMap::new(), sum: 0.0, count: 0.0 };
+        let name = "coralline_locate_seconds";
+        for member in members {
+            for (bound, n) in member.buckets(name, call) {
+                *all.buckets.entry(Duration::from_secs_f64(bound)).or_default() += n;
+            }
+            all.sum += member.metric(&format!("{name}_sum{{call=\"{call}\"}}"));
+            all.count += member.metric(&format!("{name}_count{{call=\"{call}\"}}"));
         }
-        sum += member.metric(&format!("coralline_locate_seconds_sum{{call=\"{call}\"}}"));
-        count += member.metric(&format!("coralline_locate_seconds_count{{call=\"{call}\"}}"));
+        all
     }
-    if count == 0.0 {
-        return;
+
+    /// Those that were not among `before`.
+    fn since(mut self, before: &Self) -> Self {
+        self.buckets.iter_mut().for_each(|(bound, n)| *n -= before.buckets[bound]);
+        Self { sum: self.sum - before.sum, count: self.count - before.count, ..self }
     }
-    let quantile = |q: f64| {
-        let found = buckets.iter().find(|(_, n)| **n >= q * count);
-        found.map(|(bound, _)| *bound)
-    };
-    println!(
-        "{:34} {count:>5}  mean {:?}, at most: median {:?}, 96th {:?}, 99th {:?}",
-        format!("look-ups, {call}"),
-        Duration::from_secs_f64(sum / count),
-        quantile(0.5),
-        quantile(0.96),
-        quantile(0.99),
-    );
+}
+
+impl fmt::Display for LookUps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let within = |share: f64| {
+            let found = self.buckets.iter().find(|(_, n)| **n >= share * self.count);
+            found.map(|(bound, _)| *bound)
+        };
+        let mean = Duration::try_from_secs_f64(self.sum / self.count).unwrap_or_default();
+        let [median, most, nearly] = [0.5, 0.96, 0.99].map(within);
+        write!(f, "{} in {mean:?} on average; at most {median:?}, {most:?}, {nearly:?}", self.count)
+    }
 }
 
 #[test]
