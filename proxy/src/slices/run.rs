@@ -10,6 +10,7 @@ use coralline_sources::Dealing;
 use http::Method;
 use http::header::{AGE, CONTENT_RANGE, IF_RANGE, RANGE};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::begin::Wanted;
 use super::plan::{Part, Verdict, bytes, judge};
@@ -62,7 +63,8 @@ impl Proxy {
         if let Some(opened) = opened {
             let stall =
                 if opened.body.receipt().is_some() { PEER_STALL } else { self.stall_timeout };
-            match self.fill(&mut run, wanted, stored, opened, stall).await {
+            let stop = CancellationToken::new();
+            match self.fill(&mut run, wanted, stored, opened, stall, &stop).await {
                 Err(failure) if failure.again => return run.fail(&failure),
                 Err(failure) => {
                     peer.inspect(|peer| self.peers.learn(&peer.pointer, Dealing::Failed));
@@ -86,10 +88,13 @@ impl Proxy {
     pub(super) async fn fly_to_origin(&self, mut run: Run, wanted: &Wanted, stored: &Stored) {
         run.slices.iter().for_each(|(.., slice)| slice.expects_origin());
         let (mut broken, mut asked, mut resumed_at) = (0, 0, run.at().unwrap_or(0));
-        let slices = run.slices.len();
+        let (slices, stop) = (run.slices.len(), CancellationToken::new());
         while let Some(at) = run.at() {
             let end = match self.ask_for_part(wanted, stored, at, run.until()).await {
-                Ok(opened) => self.fill(&mut run, wanted, stored, opened, self.stall_timeout).await,
+                Ok(opened) => {
+                    let stall = self.stall_timeout;
+                    self.fill(&mut run, wanted, stored, opened, stall, &stop).await
+                }
                 Err(failure) => Err(failure),
             };
             asked += 1;
@@ -154,7 +159,8 @@ impl Proxy {
         }
     }
 
-    /// Octets to their slices, each to the disk as it is full.
+    /// Octets to their slices, each to the disk as it is full. Once `stop` is cancelled no more are waited for; what
+    /// is full by then still lands, as nobody could ask for what lacks of it.
     pub(super) async fn fill(
         &self,
         run: &mut Run,
@@ -162,13 +168,16 @@ impl Proxy {
         stored: &Stored,
         opened: Opened,
         stall: Duration,
+        stop: &CancellationToken,
     ) -> Result<(), Failure> {
         let object = stored.body.object().expect("what is held in part is on disk");
         let Opened { mut body, part, told } = opened;
         let (version, mut at) = (object.version(), part.first);
         let (mut rate, mut began) = (Rate::new(), BTreeSet::new());
         while at < part.end {
-            let Some(piece) = body.next(stall).await else {
+            let next = stop.run_until_cancelled(body.next(stall));
+            let Some(piece) = next.await else { return Ok(()) };
+            let Some(piece) = piece else {
                 let detail = format!("the part ended after {} octets", at - part.first);
                 return Err(Failure::new(Reason::HttpResponseIncomplete, detail));
             };
@@ -196,7 +205,10 @@ impl Proxy {
                 octets = slice.push(octets);
                 let Some(whole) = slice.whole() else { continue };
                 // Only the end of the stream may say that this is the whole of the part.
-                while body.is_alone() && matches!(body.next(stall).await, Some(Ok(_))) {}
+                if body.is_alone() {
+                    let end = async { while matches!(body.next(stall).await, Some(Ok(_))) {} };
+                    stop.run_until_cancelled(end).await;
+                }
                 let written = match &self.tier {
                     Some(tier) => tier.write_slice(object, range.start, whole).await,
                     None => false,

@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use http::Method;
 use http::header::{IF_RANGE, RANGE};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::begin::Wanted;
 use super::plan::{Verdict, bytes, judge};
@@ -98,19 +98,17 @@ impl Proxy {
                 match step {
                     Step::Ask { slice, source } => {
                         let mut run = waiting.remove(&slice).expect("it is asked of one at a time");
-                        let (stop, stopped) = oneshot::channel::<()>();
-                        stops.insert(slice, stop);
+                        let stop = CancellationToken::new();
+                        stops.insert(slice, stop.clone());
                         let holder = &holders[source];
                         under_way.push(async move {
-                            let brought = tokio::select! {
-                                brought = self.bring(&mut run, wanted, stored, holder) => brought,
-                                _ = stopped => Err(Fault::Left),
-                            };
+                            let brought = self.bring(&mut run, wanted, stored, holder, &stop).await;
                             (slice, source, run, brought)
                         });
                     }
-                    // Who waits for it hears that nobody will tell more.
-                    Step::Leave { slice, .. } => drop(stops.remove(&slice)),
+                    Step::Leave { slice, .. } => {
+                        stops.remove(&slice).inspect(CancellationToken::cancel);
+                    }
                 }
             }
             let wake = schedule.wake().map(|at| at.since(self.index.now()));
@@ -139,23 +137,26 @@ impl Proxy {
         Run::join(waiting.into_values())
     }
 
-    /// Brings one slice, or what lacks of it, from one peer.
+    /// Brings one slice, or what lacks of it, from one peer, until `stop` is cancelled.
     async fn bring(
         &self,
         run: &mut Run,
         wanted: &Wanted,
         stored: &Stored,
         holder: &Holder,
+        stop: &CancellationToken,
     ) -> Result<(), Fault> {
         let (Some(at), until) = (run.at(), run.until()) else { return Ok(()) };
-        let opened = self.ask_holder(wanted, stored, (at, until), holder).await?;
+        let asked = self.ask_holder(wanted, stored, (at, until), holder);
+        let opened = stop.run_until_cancelled(asked).await.unwrap_or(Err(Fault::Left))?;
         let stall = match holder.pointer.state {
             State::Whole => PEER_STALL,
             State::Receiving => RECEIVING_STALL,
         };
-        let filled = self.fill(run, wanted, stored, opened, stall).await;
+        let filled = self.fill(run, wanted, stored, opened, stall, stop).await;
         match filled {
             Ok(()) if run.slices.is_empty() => Ok(()),
+            Ok(()) if stop.is_cancelled() => Err(Fault::Left),
             Err(failure) if failure.again => Err(Fault::Left),
             broken => {
                 self.metrics.resumed.inc();

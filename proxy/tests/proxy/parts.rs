@@ -11,7 +11,7 @@ use http_body_util::{Empty, Full};
 
 use crate::peers::{Peer, ask_as_peer, point};
 use crate::slices::{Large, MIB, Manner, check, octets, patient, range};
-use crate::world::{Node, Origin};
+use crate::world::{Node, Origin, until};
 
 /// What a liar makes of what it is asked for, and of a true answer.
 type Ask = fn(&mut request::Parts);
@@ -179,6 +179,14 @@ async fn face(seed: &Node, honest: &Arc<Node>, manner: Conduct) -> (Arc<Node>, A
     (b, asked)
 }
 
+/// Tells the index that the node has all of `/`.
+async fn holds(node: &Node, large: &Large, total: u64) {
+    let key = Key::of_name(format!("http://localhost:{}/", large.origin.addr.port()).as_bytes());
+    let (holder, length) = (node.index.local(), Some(total));
+    let pointer = Pointer { holder, state: State::Whole, length, root: None };
+    node.index.put(key, pointer, Duration::from_secs(600)).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_several_hold_whole_comes_from_all_of_them_past_who_fails() {
     let total = 20 * MIB + 7;
@@ -196,11 +204,7 @@ async fn what_several_hold_whole_comes_from_all_of_them_past_who_fails() {
             node.knows(2).await;
         }
         for node in [&one, &other] {
-            let key =
-                Key::of_name(format!("http://localhost:{}/", large.origin.addr.port()).as_bytes());
-            let (holder, length) = (node.index.local(), Some(total));
-            let pointer = Pointer { holder, state: State::Whole, length, root: None };
-            node.index.put(key, pointer, Duration::from_secs(600)).await.unwrap();
+            holds(node, &large, total).await;
         }
         let whole = a.get(&host, "/", &[]).await;
         let place = format!("{manners:?}: {whole:?}");
@@ -231,4 +235,47 @@ async fn what_several_hold_whole_comes_from_all_of_them_past_who_fails() {
         }
         assert!(proved, "{place}");
     }
+}
+
+/// Longer than a slice may take of one of several.
+const SLOW: Duration = Duration::from_secs(4);
+
+/// A disk that takes longer for a slice than its source is waited for is no reason to ask for what is here.
+#[test]
+fn what_has_come_is_not_left_while_it_is_written() {
+    let runtime = |blocking| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).max_blocking_threads(blocking).enable_all().build().unwrap()
+    };
+    let (others, slow) = (runtime(16), runtime(1));
+    let total = 20 * MIB + 7;
+    let (large, nodes) = others.block_on(async {
+        let large = Large::start(total, Manner::Ranges).await;
+        let honest = Arc::new(Node::start("127.0.0.9", None, patient).await);
+        assert_eq!(honest.get(&large.origin.host(), "/", &[]).await.source(), "origin");
+        let seed = Node::start("127.0.0.1", None, patient).await;
+        let (one, _) = face(&seed, &honest, Conduct::True).await;
+        let (other, _) = face(&seed, &honest, Conduct::True).await;
+        (large, [Arc::new(seed), one, other])
+    });
+    let (host, seeds) = (large.origin.host(), vec![nodes[0].seed()]);
+    slow.block_on(async {
+        let set = |config: &mut coralline_config::Config| {
+            patient(config);
+            config.overlay.seeds = seeds;
+        };
+        let a = Node::start("127.0.0.1", None, set).await;
+        a.knows(3).await;
+        for node in &nodes[1..] {
+            holds(node, &large, total).await;
+        }
+        let block = async {
+            until("slices arrive", || a.counted("coralline_slices_arriving") > 0.0).await;
+            // All that waits for the disk waits for this.
+            let _ = tokio::task::spawn_blocking(|| std::thread::sleep(SLOW)).await;
+        };
+        let (whole, ()) = tokio::join!(a.get(&host, "/", &[]), block);
+        assert!(whole.whole && whole.body == octets(1, 0..total), "{whole:?}");
+        assert_eq!(large.origin.count(), 1, "{:?}", large.slices());
+    });
 }

@@ -133,7 +133,7 @@ impl Node {
         [a, b, c]
     }
 
-    fn seed(&self) -> HostPort {
+    pub(crate) fn seed(&self) -> HostPort {
         let addr = self.index.local().addr;
         HostPort { host: addr.ip().to_string(), port: addr.port() }
     }
