@@ -329,6 +329,9 @@ pub(crate) const MAX_AGAIN: u32 = 2;
 /// Longest object of which a part is asked for that is fetched whole all the same, in slices: the rest is
 /// cheaper now than by another request.
 pub(crate) const SMALL_SLICED: u32 = 4;
+/// Versions of which it is remembered what was signed to be the whole of them, some hundred octets each: more than
+/// are fetched from peers at a time.
+pub(crate) const MAX_ROOTS: u64 = 4096;
 /// Versions remembered that are known to have changed: their readers need not find out one by one.
 pub(crate) const MAX_OUTDATED: u64 = 4096;
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use coralline_overlay::{Identity, State};
 use coralline_sources::Dealing;
 use http::header::{
-    CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
+    CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{Method, StatusCode};
 use http_body::Frame;
@@ -28,6 +28,7 @@ use crate::peer::{Fit, Tried};
 use crate::policy::NoStore;
 use crate::proving::Proving;
 use crate::reason::{Failure, Reason};
+use crate::slices::Part;
 use crate::tier::Stream;
 use crate::trailers;
 use crate::upstream::{Sender, Upstream, UpstreamBody};
@@ -371,18 +372,15 @@ fn is_all(flight: &Flight, arriving: &Arriving) -> bool {
 
 /// Content-Range says `at` to the end, of the length that was known; the total (RFC 9110, section 14.4).
 fn continues(headers: &HeaderMap, at: u64, length: Option<u64>) -> Option<u64> {
-    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let total: u64 = total.parse().ok()?;
-    let fits = first.parse() == Ok(at)
-        && last.parse::<u64>().ok()?.checked_add(1) == Some(total)
-        && length.is_none_or(|length| length == total);
+    let Part { first, end, total } = Part::of(headers)?;
+    let fits = first == at && end == total && length.is_none_or(|length| length == total);
     fits.then_some(total)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::CONTENT_RANGE;
+
     use super::*;
 
     #[test]
@@ -397,6 +395,8 @@ mod tests {
         check("bytes 10-99/100", Some(101), None);
         check("bytes 9-99/100", None, None);
         check("bytes 10-98/100", None, None);
+        check("bytes +10-99/100", None, None);
+        check("bytes 10-99/+100", None, None);
         check("bytes 10-99/*", None, None);
         check("bytes */100", None, None);
         check("bytes 10-18446744073709551615/100", None, None);

@@ -39,12 +39,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use coralline_disk::Object;
 use coralline_overlay::Key;
+use coralline_receipt::{Receipt, TreeHead};
 use prometheus::IntGauge;
 use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
 use crate::limits::{
-    HOLDERS_MEMORY, MAX_CLAIMS, MAX_HOLDERS, MAX_OUTDATED, MAX_RUNS, MAX_SLICES,
+    HOLDERS_MEMORY, MAX_CLAIMS, MAX_HOLDERS, MAX_OUTDATED, MAX_ROOTS, MAX_RUNS, MAX_SLICES,
     MAX_SLICES_PER_ORIGIN, MAX_VOUCHED, SLICES_SHARE,
 };
 use crate::reason::{Failure, Reason};
@@ -68,6 +69,8 @@ pub(crate) struct Slices {
     most_places: usize,
     /// Versions that have changed at their origin.
     outdated: moka::sync::Cache<u64, ()>,
+    /// What is signed to be the whole of a version: the first that was said of it.
+    roots: moka::sync::Cache<u64, [u8; 32]>,
     /// Who holds the whole, by URI.
     holders: moka::sync::Cache<Arc<str>, Arc<[Holder]>>,
     /// Slices that have a receipt of their own, by version and number.
@@ -115,6 +118,7 @@ impl Slices {
             places: Semaphore::new(most_places),
             most_places,
             outdated: moka::sync::Cache::builder().max_capacity(MAX_OUTDATED).build(),
+            roots: moka::sync::Cache::builder().max_capacity(MAX_ROOTS).build(),
             holders: moka::sync::Cache::builder()
                 .max_capacity(MAX_HOLDERS)
                 .time_to_live(HOLDERS_MEMORY)
@@ -194,6 +198,13 @@ impl Slices {
     /// Whether this version is known to have changed.
     pub(crate) fn is_outdated(&self, version: u64) -> bool {
         self.outdated.contains_key(&version)
+    }
+
+    /// Whether this receipt is of the same whole as the first that came with a slice of this version: what two have
+    /// signed differently is never joined.
+    fn is_of(&self, version: u64, receipt: &Receipt) -> bool {
+        let TreeHead { root, whole, .. } = receipt.head;
+        whole && *self.roots.entry(version).or_insert(root).value() == root
     }
 
     /// It has changed: whoever reads it is told.

@@ -124,6 +124,11 @@ impl UpstreamBody {
         }
     }
 
+    /// The same, if it is of the whole and not of a part alone.
+    pub(crate) fn receipt_of_whole(&self) -> Option<&Receipt> {
+        self.receipt().filter(|_| !self.is_alone())
+    }
+
     /// The proof that comes with it.
     pub(crate) fn proving(&self) -> Option<&Proving> {
         match self {

@@ -107,6 +107,9 @@ impl Proxy {
             return Begun::Unfit;
         };
         let Upstream { body, source, peer, .. } = upstream;
+        if let Some(receipt) = body.receipt_of_whole() {
+            self.slices.is_of(object.version(), receipt);
+        }
         let wanted = Arc::new(Wanted::of_job(job));
         // Without a place for it now, its readers ask for one.
         let run = self.slices.board(&object, slices, &wanted.origin).ok().flatten();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coralline_disk::Object;
 use coralline_disk::limits::SLICE;
-use coralline_overlay::{Pointer, State};
+use coralline_overlay::{Identity, Pointer, State};
 use coralline_receipt::{Rebuild, Receipt};
 use http::HeaderMap;
 use http::header::RANGE;
@@ -12,10 +12,11 @@ use http::header::RANGE;
 use super::Place;
 use super::begin::{Begun, Wanted};
 use super::plan::{First, octets, slice_at};
-use super::vouched::rebuilt;
+use super::vouched::{Flaw, rebuilt};
 use crate::Proxy;
 use crate::announce::{Located, announce_again};
 use crate::clock;
+use crate::digests::Digests;
 use crate::fetch::{Job, PeerSearch};
 use crate::flight::Begin;
 use crate::flights::Landing;
@@ -71,7 +72,7 @@ impl Proxy {
         };
         let fits = |upstream: &_| self.fits_as_part(job, upstream);
         let upstream = self.ask_peers(search, located, fits).await?;
-        let receipt = upstream.body.receipt().cloned();
+        let receipt = upstream.body.receipt_of_whole().cloned();
         let Begun::Slices(begin) = self.begin_slices(landing, job, first, upstream).await else {
             return None;
         };
@@ -94,8 +95,22 @@ impl Proxy {
         if !self.all_slices(wanted, stored, object).await {
             return;
         }
-        let Some(proof) = receipt.and_then(|receipt| Rebuild::new(receipt).ok()) else { return };
-        let Some(proof) = rebuilt(proof, object.clone(), 0..object.length()).await else { return };
+        let Some(receipt) = receipt else { return };
+        let signer = Identity(receipt.subject.signer);
+        let Ok(proof) = Rebuild::new(receipt) else { return };
+        let digests = Digests::of(&stored.head.headers);
+        let proof = match rebuilt(proof, digests, object.clone(), 0..object.length()).await {
+            Ok(proof) => proof,
+            Err(Flaw::Lost) => return,
+            Err(flaw) => {
+                tracing::info!(uri = %wanted.uri, "{flaw}; it is forgotten");
+                if let Flaw::Digest(_) = flaw {
+                    self.metrics.digest_mismatches.inc();
+                    self.peers.distrust(signer);
+                }
+                return self.outdate(wanted, stored).await;
+            }
+        };
         let version = object.version();
         self.revise(&wanted.uri, |other| {
             let same = other.body.object().is_some_and(|other| other.version() == version);

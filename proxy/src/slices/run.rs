@@ -293,7 +293,7 @@ impl Proxy {
     }
 
     /// This version is of the past.
-    async fn outdate(&self, wanted: &Wanted, stored: &Stored) {
+    pub(super) async fn outdate(&self, wanted: &Wanted, stored: &Stored) {
         let Some(object) = stored.body.object() else { return };
         let version = object.version();
         self.slices.outdate(version);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use coralline_disk::Object;
 use coralline_overlay::{Key, Level, Pointer, State};
 use coralline_receipt::limits::GROUP;
 use coralline_sources::limits::PEER_HEAD_TIMEOUT;
@@ -29,6 +30,7 @@ use crate::limits::{
 use crate::message::{Source, Stored};
 use crate::peer::{Given, Search, Tried};
 use crate::target::Target;
+use crate::upstream::Upstream;
 
 /// A peer that has slices.
 #[derive(Debug, Clone)]
@@ -81,11 +83,12 @@ impl Proxy {
         let (version, near) =
             (first.version, first.first().unwrap_or(0).saturating_add(SLICES_AHEAD));
         let count: usize = runs.iter().map(|run| run.slices.len()).sum();
-        // One place the run has already.
-        let mut places = Vec::new();
+        // One place the run has already. The others are of its origin's too, as if each were a run.
+        let (of_origin, mut places) = (first.places.clone(), Vec::new());
         while places.len() + 1 < MAX_SHARED.min(count) {
-            let Ok(place) = self.slices.places.try_acquire() else { break };
-            places.push(place);
+            let place = (of_origin.try_acquire(), self.slices.places.try_acquire());
+            let (Ok(of_origin), Ok(of_all)) = place else { break };
+            places.push((of_origin, of_all));
         }
         let mut waiting: BTreeMap<_, _> = runs.into_iter().flat_map(Run::split).collect();
         let mut schedule = Schedule::new(waiting.keys().copied(), near, places.len() + 1);
@@ -125,6 +128,8 @@ impl Proxy {
                     waiting.insert(slice, run);
                 }
             }
+            // Those that nothing is left for are free for others.
+            places.truncate((waiting.len() + under_way.len()).saturating_sub(1));
             if self.slices.is_outdated(version) {
                 break;
             }
@@ -210,6 +215,8 @@ impl Proxy {
             Given::Good(upstream) => {
                 let head = &upstream.head;
                 match judge(head.status, &head.headers, held, from, stored.body.len()) {
+                    // It holds what another has signed: nothing of it goes with what is here.
+                    Verdict::Goes(_) if !self.is_of_same(stored, &upstream) => Err(Fault::Broken),
                     Verdict::Goes(part) => {
                         let told = upstream
                             .body
@@ -226,5 +233,12 @@ impl Proxy {
             _ if holder.has.is_none() || self.peers.shuns(pointer) => Err(Fault::Broken),
             _ => Err(Fault::Lacks),
         }
+    }
+
+    /// It is of the same whole as what came before, or of a slice by itself.
+    fn is_of_same(&self, stored: &Stored, upstream: &Upstream) -> bool {
+        let version = stored.body.object().map(Object::version);
+        let both = version.zip(upstream.body.receipt_of_whole());
+        both.is_none_or(|(version, receipt)| self.slices.is_of(version, receipt))
     }
 }

@@ -10,6 +10,7 @@
 //! they are hashed again from its octets, which takes less than reading them. Receipts are kept in memory
 //! alone: after a restart what is held in part is for this node's clients.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,11 +30,13 @@ use crate::announce::Announcement;
 use crate::body::ResponseBody;
 use crate::clock;
 use crate::conditional::{Selected, if_range, select};
+use crate::digests::Digests;
 use crate::flight::Arriving;
 use crate::limits::{MIN_ANNOUNCED_TTL, WHOLE_TTL};
 use crate::message::Stored;
 use crate::peer::{Proved, prove};
 use crate::purge::Verdict;
+use crate::reason::Failure;
 use crate::request::{Answer, joined};
 use crate::respond::Forward;
 use crate::scope::tags;
@@ -84,7 +87,9 @@ impl Proxy {
                 let Ok(proof) = Rebuild::new(vouched.receipt.clone()) else {
                     return ForPeer::Nothing;
                 };
-                let Some(proof) = rebuilt(proof, object.clone(), slice.clone()).await else {
+                let digests = Digests::default();
+                let rebuilt = rebuilt(proof, digests, object.clone(), slice.clone());
+                let Ok(proof) = rebuilt.await else {
                     return ForPeer::Nothing;
                 };
                 (vouched.told.clone(), Proved::Whole(proof), &answers.stored)
@@ -160,24 +165,48 @@ impl Proxy {
     }
 }
 
-/// The proof of these octets on disk, if they are what the receipt says.
+/// Why octets on disk are not what was said of them.
+pub(super) enum Flaw {
+    /// They are not all there.
+    Lost,
+    /// The receipt is of others.
+    Content,
+    /// The receipt is of these, and the fields of others.
+    Digest(Failure),
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost => f.write_str("a part of it is not on disk any more"),
+            Self::Content => f.write_str("the parts together are not what was signed"),
+            Self::Digest(failure) => failure.fmt(f),
+        }
+    }
+}
+
+/// The proof of these octets on disk, if they are what the receipt says, and of these digests.
 pub(super) async fn rebuilt(
     mut proof: Rebuild,
+    mut digests: Digests,
     mut object: Object,
     octets: Range<u64>,
-) -> Option<Arc<Proof>> {
+) -> Result<Arc<Proof>, Flaw> {
     let mut at = octets.start;
     while at < octets.end {
         let (piece, again) = read(object, at).await;
         object = again;
-        let mut piece = piece?;
+        let mut piece = piece.ok_or(Flaw::Lost)?;
         piece.truncate(usize::try_from(octets.end - at).unwrap_or(usize::MAX));
         at += piece.len() as u64;
         let hashed = spawn_blocking(move || {
             proof.update(&piece);
-            proof
+            digests.update(&piece);
+            (proof, digests)
         });
-        proof = hashed.await.ok()?;
+        (proof, digests) = hashed.await.map_err(|_| Flaw::Lost)?;
     }
-    proof.finish().ok().map(Arc::new)
+    let proof = proof.finish().map_err(|_| Flaw::Content)?;
+    digests.finish().map_err(Flaw::Digest)?;
+    Ok(Arc::new(proof))
 }

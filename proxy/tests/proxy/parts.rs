@@ -1,7 +1,7 @@
 //! Parts of large objects from peers: each with its proof, or not at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -148,6 +148,8 @@ enum Conduct {
     Cuts,
     Silent,
     HasNothing,
+    /// It has the first thing that it is asked for, and then nothing.
+    Once,
 }
 
 /// A node with a face of its own that gives on, in its manner, what an honest one says.
@@ -157,11 +159,13 @@ async fn face(seed: &Node, honest: &Arc<Node>, manner: Conduct) -> (Arc<Node>, A
     let b = Node::start("127.0.0.1", Some(seed), |config| config.peer.listen = addr).await;
     let b = Arc::new(b);
     let (behind, face) = (honest.clone(), b.clone());
+    let asked_before = AtomicBool::new(false);
     let asked = peer.serve(&b.index, move |request| {
         let (behind, face) = (behind.clone(), face.clone());
+        let first = !asked_before.swap(true, Ordering::SeqCst);
         async move {
             let (head, _) = request.into_parts();
-            if manner == Conduct::HasNothing {
+            if manner == Conduct::HasNothing || manner == Conduct::Once && !first {
                 let answer = Response::builder().status(504).body(Full::default());
                 return answer.unwrap();
             }
@@ -235,6 +239,67 @@ async fn what_several_hold_whole_comes_from_all_of_them_past_who_fails() {
         }
         assert!(proved, "{place}");
     }
+}
+
+/// An origin has sent other octets under the same fields. What was signed of the one and of the other is not
+/// joined, and what was joined with the origin's own turns out not to be what was signed, and is not kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_two_have_signed_differently_is_never_joined() {
+    let total = 20 * MIB + 7;
+    let same = |_| "Cache-Control: max-age=3600\r\nETag: \"v1\"\r\n".to_owned();
+    let large = Large::with(total, Manner::Ranges, same).await;
+    let host = large.origin.host();
+    let mut honest = Vec::new();
+    for (ip, version) in [("127.0.0.9", 1), ("127.0.0.8", 2)] {
+        let node = Arc::new(Node::start(ip, None, patient).await);
+        assert!(node.get(&host, "/", &[]).await.body == octets(version, 0..total));
+        honest.push(node);
+        large.change();
+    }
+    let sent = large.origin.count();
+    let a = Node::start("127.0.0.1", None, patient).await;
+    let (one, _) = face(&a, &honest[0], Conduct::True).await;
+    let (other, _) = face(&a, &honest[1], Conduct::True).await;
+    for node in [&a, &one, &other] {
+        node.knows(2).await;
+    }
+    for node in [&one, &other] {
+        holds(node, &large, total).await;
+    }
+    let whole = a.get(&host, "/", &[]).await;
+    let is_one = [1, 2].into_iter().any(|version| whole.body == octets(version, 0..total));
+    assert!(whole.whole && is_one, "{whole:?}");
+    assert_eq!(large.origin.count(), sent);
+}
+
+/// One gives the first slice of what it alone has signed, and no more; the origin has the rest of something else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_joined_and_not_what_was_signed_is_forgotten() {
+    let total = 20 * MIB + 7;
+    let same = |_| "Cache-Control: max-age=3600\r\nETag: \"v1\"\r\n".to_owned();
+    let large = Large::with(total, Manner::Ranges, same).await;
+    let host = large.origin.host();
+    let honest = Arc::new(Node::start("127.0.0.9", None, patient).await);
+    assert!(honest.get(&host, "/", &[]).await.whole);
+    large.change();
+    let a = Node::start("127.0.0.1", None, patient).await;
+    let (one, _) = face(&a, &honest, Conduct::Once).await;
+    let (other, _) = face(&a, &honest, Conduct::HasNothing).await;
+    for node in [&a, &one, &other] {
+        node.knows(2).await;
+    }
+    for node in [&one, &other] {
+        holds(node, &large, total).await;
+    }
+    let mut last = a.get(&host, "/", &[]).await;
+    for _ in 0..50 {
+        if last.body == octets(2, 0..total) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        last = a.get(&host, "/", &[]).await;
+    }
+    panic!("{last:?}, {:?}", large.slices());
 }
 
 /// Longer than a slice may take of one of several.

@@ -55,7 +55,7 @@ pub(crate) fn octets(version: u8, range: Range<u64>) -> Vec<u8> {
 }
 
 /// The fields of a version.
-type Fields = fn(u8) -> String;
+pub(crate) type Fields = fn(u8) -> String;
 
 /// Fields by which version `v` is told from others.
 fn tag(version: u8) -> String {
@@ -67,7 +67,7 @@ impl Large {
         Self::with(total, manner, tag).await
     }
 
-    async fn with(total: u64, manner: Manner, fields: Fields) -> Self {
+    pub(crate) async fn with(total: u64, manner: Manner, fields: Fields) -> Self {
         let version = Arc::new(AtomicU8::new(1));
         let (asked, sent) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
         let open = Arc::new(AtomicBool::new(true));
@@ -88,7 +88,7 @@ impl Large {
         Self { origin, version, asked, sent, open }
     }
 
-    fn change(&self) {
+    pub(crate) fn change(&self) {
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
