@@ -21,6 +21,7 @@ use crate::flight::Reader;
 use crate::message::Stored;
 use crate::reason::{Failure, Reason};
 use crate::slices::Sliced;
+use crate::tier::HeldProof;
 use crate::trailers;
 use crate::upstream::UpstreamBody;
 
@@ -57,14 +58,25 @@ pub(crate) struct ResponseBody {
     trailers: Option<HeaderMap>,
     /// Held while the next piece has not come.
     waiting: Option<Waiting>,
-    /// A place among the requests that are passed on, or memory for a proof, held to the end.
+    /// A place among the requests that are passed on, held to the end.
     #[expect(dead_code, reason = "it is held, not read")]
     place: Option<OwnedSemaphorePermit>,
+    /// The proof that it goes out with, held to the end.
+    #[expect(dead_code, reason = "it is held, not read")]
+    proof: Option<Arc<HeldProof>>,
 }
 
 impl ResponseBody {
     const fn new(content: Content) -> Self {
-        Self { content, trailers: None, counter: None, activity: None, waiting: None, place: None }
+        Self {
+            content,
+            trailers: None,
+            counter: None,
+            activity: None,
+            waiting: None,
+            place: None,
+            proof: None,
+        }
     }
 
     pub(crate) fn nothing() -> Self {
@@ -168,9 +180,9 @@ impl ResponseBody {
         Self { trailers: Some(trailers), ..self }
     }
 
-    /// Keeps this place until it is over.
-    pub(crate) fn holding(self, place: Option<OwnedSemaphorePermit>) -> Self {
-        Self { place, ..self }
+    /// Keeps this until it is over.
+    pub(crate) fn holding(self, proof: Option<Arc<HeldProof>>) -> Self {
+        Self { proof, ..self }
     }
 
     /// Counts the octets that go out, unless they count elsewhere already.

@@ -53,8 +53,8 @@ pub(crate) const SEAL_DELAY: Duration = Duration::from_millis(20);
 /// Most octets of the nodes of a proof that is kept on disk beside the fields of a response, which leave room
 /// for those of 6 MiB. Longer ones stand by themselves.
 pub(crate) const MAX_KEPT_PROOF: usize = 23 << 10;
-/// Memory for proofs that are read from disk while a peer is shown them, in KiB: two of the longest, or four
-/// hundred of 20 MiB. Who comes beyond may come again.
+/// Memory for proofs that are read from disk while peers are shown them, in KiB: two of the longest, or four
+/// hundred of 20 MiB. All who are shown the same share it. Who comes beyond may come again.
 pub(crate) const PROOFS_READ: usize = 33 << 10;
 /// How often in a row one transfer that broke may go on from where it stood.
 pub(crate) const MAX_RESUMES: u32 = 3;

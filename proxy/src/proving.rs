@@ -13,7 +13,6 @@ use coralline_receipt::{
 };
 use http::StatusCode;
 use http::header::{ACCEPT_LANGUAGE, CONTENT_RANGE, HeaderMap, HeaderName, VIA};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Proxy;
 use crate::fetch::Job;
@@ -24,7 +23,7 @@ use crate::policy::{said, vary};
 use crate::reason::Failure;
 use crate::request::miss;
 use crate::slices::Part;
-use crate::tier::LongProof;
+use crate::tier::{HeldProof, LongProof};
 use crate::upstream::Upstream;
 
 /// Says in which form a peer's answer proves itself. The length of the content is in the receipt.
@@ -282,13 +281,13 @@ impl Proxy {
     pub(crate) async fn proof_of(
         &self,
         stored: &Stored,
-    ) -> Result<(Arc<Proof>, Option<OwnedSemaphorePermit>), Failure> {
+    ) -> Result<(Arc<Proof>, Option<Arc<HeldProof>>), Failure> {
         if let Some(proof) = stored.proof() {
             return Ok((proof, None));
         }
         let tier = self.tier.as_ref().ok_or_else(miss)?;
         match tier.proof(stored).await {
-            LongProof::Here(proof, place) => Ok((proof, Some(place))),
+            LongProof::Here(held) => Ok((held.proof.clone(), Some(held))),
             LongProof::Later => Err(miss().with_status(StatusCode::SERVICE_UNAVAILABLE)),
             LongProof::Nothing => Err(miss()),
         }
@@ -395,4 +394,25 @@ fn stored_digest(headers: &HeaderMap) -> [u8; 32] {
     let own = |name: &HeaderName| *name == VIA || *name == CACHE_STATUS;
     let fields = headers.iter().filter(|(name, _)| !own(name));
     fields_digest(fields.map(|(name, value)| (name.as_str(), value.as_bytes())))
+}
+
+/// The proof of this body, by a key of its own.
+#[cfg(test)]
+pub(crate) fn proved(body: &[u8]) -> Proof {
+    use rcgen::SigningKey as _;
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let sign = |message: &[u8]| key.sign(message).unwrap().try_into().unwrap();
+    let subject = Subject {
+        uri: "http://a.test/".into(),
+        variant: [0; 32],
+        status: 200,
+        fields: [0; 32],
+        first: 0,
+        length: Some(body.len() as u64),
+        time: 0,
+        signer: key.public_key_raw().try_into().unwrap(),
+    };
+    let mut proof = PartialProof::begin(subject, sign).unwrap();
+    assert!(proof.update(body) && proof.seal(true, sign));
+    proof.finish().unwrap()
 }

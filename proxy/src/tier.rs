@@ -42,7 +42,7 @@ use crate::policy::{Variant, said};
 use crate::record::Record;
 use crate::tier::worker::Worker;
 
-pub(crate) use nodes::LongProof;
+pub(crate) use nodes::{HeldProof, LongProof};
 
 /// The disk, and those who work at it.
 #[derive(Clone)]
@@ -58,6 +58,7 @@ pub(crate) struct Tier {
     streams: Arc<Semaphore>,
     /// Memory for long proofs that are being shown, in KiB.
     proofs: Arc<Semaphore>,
+    held_proofs: nodes::Held,
     tidying: Arc<Semaphore>,
     /// Responses that were not written, as the disk had too much to do.
     skipped: IntCounter,
@@ -138,6 +139,7 @@ impl Tier {
             readers,
             streams,
             proofs: Semaphore::new(PROOFS_READ).into(),
+            held_proofs: nodes::Held::default(),
             skipped,
             removals: Arc::default(),
             lasting,
