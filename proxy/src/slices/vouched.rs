@@ -196,7 +196,7 @@ pub(super) async fn rebuilt(
     while at < octets.end {
         let (piece, again) = read(object, at).await;
         object = again;
-        let mut piece = piece.ok_or(Flaw::Lost)?;
+        let mut piece = piece.filter(|piece| !piece.is_empty()).ok_or(Flaw::Lost)?;
         piece.truncate(usize::try_from(octets.end - at).unwrap_or(usize::MAX));
         at += piece.len() as u64;
         let hashed = spawn_blocking(move || {
@@ -209,4 +209,38 @@ pub(super) async fn rebuilt(
     let proof = proof.finish().map_err(|_| Flaw::Content)?;
     digests.finish().map_err(Flaw::Digest)?;
     Ok(Arc::new(proof))
+}
+
+#[cfg(test)]
+mod tests {
+    use coralline_disk::{Disk, Options};
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::digests::REPR_DIGEST;
+    use crate::proving::proved;
+
+    #[tokio::test]
+    async fn octets_on_disk_are_held_against_receipt_and_digest() {
+        const TRUE: &str = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
+        const FALSE: &str = "sha-256=:AAAAqy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
+        let body = b"{\"hello\": \"world\"}\n";
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { capacity: 1 << 28, memory: 1 << 20 };
+        let disk = Disk::open(directory.path(), options, |_, _| ()).unwrap();
+        let mut writer = disk.begin(b"a", &[], Some(body.len() as u64)).unwrap();
+        writer.write(body).unwrap();
+        let object = writer.commit().unwrap();
+        let check = async |signed: &[u8], digest: &str, end: u64| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REPR_DIGEST, digest.parse().unwrap());
+            let proof = Rebuild::new(proved(signed).receipt().clone()).unwrap();
+            rebuilt(proof, Digests::of(&headers), object.clone(), 0..end).await
+        };
+        let all = body.len() as u64;
+        assert!(check(body, TRUE, all).await.is_ok());
+        assert!(matches!(check(body, FALSE, all).await, Err(Flaw::Digest(_))));
+        assert!(matches!(check(b"something else", TRUE, all).await, Err(Flaw::Content)));
+        assert!(matches!(check(body, TRUE, all + 1).await, Err(Flaw::Lost)));
+    }
 }
