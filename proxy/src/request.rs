@@ -363,7 +363,7 @@ impl Proxy {
             if is_nothing { &answers.missed } else { &answers.referred }.inc();
             Ok((Source::None, refer(to, again)))
         };
-        match flight.begun_for_peer(asker, at).await {
+        match flight.begun_for_peer(asker, at, asked.has_before).await {
             ForPeer::Begun(Begin::Stream(arriving)) => {
                 answers.arriving.inc();
                 self.prove_arriving(asked, &arriving, flight, None)

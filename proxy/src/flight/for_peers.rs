@@ -50,13 +50,15 @@ enum Ready {
 }
 
 impl Flight {
-    /// What there is for a peer that has the first `at` octets already, if it says so.
+    /// What there is for a peer that asks for what comes after the first `at` octets. One that has all before, as it
+    /// says, is at most a little ahead; another may want what is hours away, and is not kept waiting.
     pub(crate) async fn begun_for_peer(
         self: &Arc<Self>,
         asker: &Asker,
         at: Option<u64>,
+        has_before: bool,
     ) -> ForPeer {
-        match self.ready(at, asker.way == Way::Sent).await {
+        match self.ready(at, has_before, asker.way == Way::Sent).await {
             Some(Ready::Begun(begin @ Begin::Stream(_))) => self.feed(asker, begin),
             Some(Ready::Begun(begin)) => ForPeer::Begun(begin),
             Some(Ready::Behind(source)) => ForPeer::Behind(source),
@@ -66,12 +68,15 @@ impl Flight {
     }
 
     /// Nothing if it takes too long for who was sent here.
-    async fn ready(&self, at: Option<u64>, sent: bool) -> Option<Ready> {
+    async fn ready(&self, at: Option<u64>, has_before: bool, sent: bool) -> Option<Ready> {
         let waits = |patient: bool| {
             self.wait(move |state| {
                 let behind = at.is_some_and(|at| state.received <= at);
                 match (&state.begin, &state.end, state.stage) {
                     (Some(Begin::Stream(_)), Some(Err(_)), _) => Some(Ready::Nothing),
+                    (Some(Begin::Stream(_)), None, _) if behind && !has_before => {
+                        Some(Ready::Nothing)
+                    }
                     (Some(Begin::Stream(_)), None, stage) if behind => match stage {
                         Stage::Peer => Some(Ready::Behind(state.source)),
                         // It looks for another source itself, and may soon be one.
@@ -131,7 +136,7 @@ mod tests {
         let flight = Flight::new(&Budget::new(100));
         let asks = |way| {
             let flight = flight.clone();
-            tokio::spawn(async move { flight.begun_for_peer(&asker(1, way), None).await })
+            tokio::spawn(async move { flight.begun_for_peer(&asker(1, way), None, true).await })
         };
         let asking = asks(Way::Named);
         tokio::task::yield_now().await;
@@ -152,23 +157,35 @@ mod tests {
         let way = Way::Named;
         let mut places = Vec::new();
         for number in 0..u8::try_from(MIN_FOLLOWERS).unwrap() {
-            match flight.begun_for_peer(&asker(number, way), Some(5)).await {
+            match flight.begun_for_peer(&asker(number, way), Some(5), true).await {
                 ForPeer::Fed(_, place, 1) => places.push(place),
                 other => panic!("{other:?}"),
             }
         }
-        let full = flight.begun_for_peer(&asker(99, way), None).await;
+        let full = flight.begun_for_peer(&asker(99, way), None, true).await;
         assert!(matches!(full, ForPeer::Full(named) if named.len() == 2));
         places.pop();
-        let fed = flight.begun_for_peer(&asker(99, way), None).await;
+        let fed = flight.begun_for_peer(&asker(99, way), None, true).await;
         assert!(matches!(fed, ForPeer::Fed(..)));
         let source = asker(50, way).key;
         flight.follow(&Sender { pointer: receiving(source), depth: 3 });
-        let behind = flight.begun_for_peer(&asker(99, way), Some(10)).await;
+        let behind = flight.begun_for_peer(&asker(99, way), Some(10), true).await;
         assert!(matches!(behind, ForPeer::Behind(Some(named)) if named == source));
         drop(fed);
-        let fed = flight.begun_for_peer(&asker(99, way), None).await;
+        let fed = flight.begun_for_peer(&asker(99, way), None, true).await;
         assert!(matches!(fed, ForPeer::Fed(_, _, 4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_seeks_ahead_is_not_kept_waiting() {
+        let flight = streaming().await;
+        for stage in [Stage::Origin, Stage::Peer, Stage::Locating] {
+            flight.set_stage(stage);
+            let seeking = flight.begun_for_peer(&asker(1, Way::Named), Some(10), false).await;
+            assert!(matches!(seeking, ForPeer::Nothing), "{stage:?}: {seeking:?}");
+            let here = flight.begun_for_peer(&asker(1, Way::Named), Some(9), false).await;
+            assert!(matches!(here, ForPeer::Fed(..)), "{stage:?}: {here:?}");
+        }
     }
 
     /// A flight of which ten octets have come.
