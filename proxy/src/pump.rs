@@ -297,17 +297,17 @@ fn goes_on(arriving: &Arriving, at: u64, upstream: &Upstream) -> Option<(u64, Op
 
 /// How fast octets come, by the time that was spent waiting for them: readers who are slow hold up what
 /// comes after, and say nothing about the source.
-struct Pace {
+pub(crate) struct Pace {
     octets: u64,
     waited: Duration,
 }
 
 impl Pace {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { octets: 0, waited: Duration::ZERO }
     }
 
-    fn add(&mut self, octets: usize, waited: Duration) {
+    pub(crate) fn add(&mut self, octets: usize, waited: Duration) {
         self.octets += octets as u64;
         self.waited += waited;
     }
@@ -317,7 +317,7 @@ impl Pace {
     }
 
     /// Less than [`MIN_PEER_RATE`] on average, once that can be said.
-    fn is_slow(&self) -> bool {
+    pub(crate) fn is_slow(&self) -> bool {
         let due = self.waited.as_secs_f64() * MIN_PEER_RATE as f64;
         self.waited >= PEER_RATE_PERIOD && (self.octets as f64) < due
     }

@@ -41,7 +41,7 @@ use coralline_disk::Object;
 use coralline_overlay::Key;
 use coralline_receipt::{Receipt, TreeHead};
 use prometheus::IntGauge;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::budget::Budget;
 use crate::limits::{
@@ -71,8 +71,8 @@ pub(crate) struct Slices {
     outdated: moka::sync::Cache<u64, ()>,
     /// What is signed to be the whole of a version: the first that was said of it.
     roots: moka::sync::Cache<u64, [u8; 32]>,
-    /// Who holds the whole, by URI.
-    holders: moka::sync::Cache<Arc<str>, Arc<[Holder]>>,
+    /// Who holds the whole, by URI, once the index has said so.
+    holders: moka::sync::Cache<Arc<str>, LookUp>,
     /// Slices that have a receipt of their own, by version and number.
     vouched: moka::sync::Cache<(u64, u32), Arc<Vouched>>,
     /// Places for claims under way.
@@ -85,8 +85,8 @@ struct Table {
     slices: BTreeMap<(u64, u32), Arc<Slice>>,
     /// What each origin has of them.
     origins: BTreeMap<Arc<str>, OfOrigin>,
-    /// How many read each version.
-    readers: BTreeMap<u64, usize>,
+    /// How many read each version: in all, and of these such as somebody waits for.
+    readers: BTreeMap<u64, (usize, usize)>,
     /// Always as many as there are slices.
     count: IntGauge,
 }
@@ -98,6 +98,9 @@ struct OfOrigin {
     /// Places for its runs: half of all, so that one that drips leaves some to others.
     places: Arc<Semaphore>,
 }
+
+/// What the index says of who holds the whole; nothing until it has answered.
+type LookUp = Arc<OnceCell<Arc<[Holder]>>>;
 
 /// Where a slice is to be had.
 pub(crate) enum Place {
@@ -187,12 +190,30 @@ impl Slices {
 
     /// One more reads this version, until what is returned is dropped.
     pub(crate) fn reader(&self, version: u64) -> Reading {
-        *lock(&self.table).readers.entry(version).or_default() += 1;
-        Reading { table: self.table.clone(), version }
+        self.reading(version, true)
+    }
+
+    /// One more wants all of this version to come, and nobody waits for that.
+    fn keeper(&self, version: u64) -> Reading {
+        self.reading(version, false)
+    }
+
+    fn reading(&self, version: u64, awaited: bool) -> Reading {
+        let mut table = lock(&self.table);
+        let (all, waiting) = table.readers.entry(version).or_default();
+        *all += 1;
+        *waiting += usize::from(awaited);
+        drop(table);
+        Reading { table: self.table.clone(), version, awaited }
     }
 
     fn is_read(&self, version: u64) -> bool {
         lock(&self.table).readers.contains_key(&version)
+    }
+
+    /// Somebody waits for it.
+    fn is_awaited(&self, version: u64) -> bool {
+        lock(&self.table).readers.get(&version).is_some_and(|(_, waiting)| *waiting > 0)
     }
 
     /// Whether this version is known to have changed.
@@ -224,14 +245,16 @@ impl Slices {
 pub(crate) struct Reading {
     table: Arc<Mutex<Table>>,
     version: u64,
+    awaited: bool,
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
         let readers = &mut lock(&self.table).readers;
-        if let Some(count) = readers.get_mut(&self.version) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some((all, waiting)) = readers.get_mut(&self.version) {
+            *all -= 1;
+            *waiting -= usize::from(self.awaited);
+            if *all == 0 {
                 readers.remove(&self.version);
             }
         }
@@ -348,4 +371,29 @@ fn changed() -> Failure {
 
 fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
     table.lock().expect("no holder of this lock panics")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_only_keeps_it_is_not_waited_for() {
+        let count = IntGauge::new("slices", "slices").unwrap();
+        let slices = Slices::new(1 << 30, Budget::new(1 << 20), count);
+        let check = |read, awaited| {
+            assert_eq!((slices.is_read(7), slices.is_awaited(7)), (read, awaited));
+        };
+        let keeper = slices.keeper(7);
+        check(true, false);
+        let reader = slices.reader(7);
+        check(true, true);
+        drop(keeper);
+        check(true, true);
+        let keeper = slices.keeper(7);
+        drop(reader);
+        check(true, false);
+        drop(keeper);
+        check(false, false);
+    }
 }

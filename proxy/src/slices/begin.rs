@@ -128,10 +128,9 @@ impl Proxy {
                 }
             });
             let told = job.is_shared().then(|| arriving.clone());
-            let opened = Opened { body, part, told };
-            tokio::spawn(
-                async move { proxy.fly_run(run, &wanted, &stored, Some(opened), peer).await },
-            );
+            let peer = peer.map(|sender| sender.pointer);
+            let opened = Opened { body, part, told, peer };
+            tokio::spawn(async move { proxy.fly_run(run, &wanted, &stored, Some(opened)).await });
         }
         if !landing.keep(|| self.store.insert(&job.uri, &stored)) {
             self.forget(&job.uri);

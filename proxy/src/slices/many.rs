@@ -140,7 +140,7 @@ impl Proxy {
         stored: &Arc<Stored>,
         object: &Object,
     ) -> bool {
-        let _reading = self.slices.reader(object.version());
+        let _keeping = self.slices.keeper(object.version());
         let end = slice_at(object.length() - 1) + 1;
         let ahead = u32::try_from(MAX_SHARED).unwrap_or(u32::MAX);
         for slice in 0..end {

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
+use coralline_overlay::{Pointer, State};
 use coralline_sources::Dealing;
 use http::Method;
 use http::header::{AGE, CONTENT_RANGE, IF_RANGE, RANGE};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::begin::Wanted;
@@ -21,15 +21,15 @@ use crate::conditional::strong_validator;
 use crate::fetch::Job;
 use crate::fields::kept;
 use crate::flight::Arriving;
-use crate::limits::{MAX_RESUMES, PEER_STALL, RESUME_PROGRESS, RUN_PATIENCE};
+use crate::limits::{MAX_RESUMES, PEER_STALL, RECEIVING_STALL, RESUME_PROGRESS, RUN_PATIENCE};
 use crate::message::Stored;
 use crate::policy::{NoStore, freshen, storable};
 use crate::proving::Proving;
-use crate::pump::Rate;
+use crate::pump::{Pace, Rate};
 use crate::purge::Verdict as Purged;
 use crate::reason::{Failure, Reason};
 use crate::store::Change;
-use crate::upstream::{Sender, Upstream, UpstreamBody};
+use crate::upstream::{Upstream, UpstreamBody};
 
 /// A part that has begun to come.
 pub(crate) struct Opened {
@@ -37,22 +37,23 @@ pub(crate) struct Opened {
     pub(super) part: Part,
     /// The response that it is of, if its slices can be shown to peers under it, each by itself.
     pub(super) told: Option<Arc<Arriving>>,
+    /// The peer that sends it; nothing for the origin.
+    pub(super) peer: Option<Pointer>,
 }
 
 impl Proxy {
     /// Flies in a task of its own.
     pub(crate) fn start_run(self: Arc<Self>, run: Run, wanted: Arc<Wanted>, stored: Arc<Stored>) {
-        tokio::spawn(async move { self.fly_run(run, &wanted, &stored, None, None).await });
+        tokio::spawn(async move { self.fly_run(run, &wanted, &stored, None).await });
     }
 
-    /// Brings the slices, the first of them from `opened` if that has come already, maybe from a `peer`.
+    /// Brings the slices, the first of them from `opened` if that has come already.
     pub(crate) async fn fly_run(
         &self,
         mut run: Run,
         wanted: &Wanted,
         stored: &Stored,
         opened: Option<Opened>,
-        peer: Option<Sender>,
     ) {
         let of_origin = run.places.clone();
         let places = async { (of_origin.acquire().await, self.slices.places.acquire().await) };
@@ -61,13 +62,11 @@ impl Proxy {
             return run.fail(&Failure::new(Reason::ConnectionLimitReached, detail));
         };
         if let Some(opened) = opened {
-            let stall =
-                if opened.body.receipt().is_some() { PEER_STALL } else { self.stall_timeout };
-            let stop = CancellationToken::new();
-            match self.fill(&mut run, wanted, stored, opened, stall, &stop).await {
+            let (peer, stop) = (opened.peer, CancellationToken::new());
+            match self.fill(&mut run, wanted, stored, opened, &stop).await {
                 Err(failure) if failure.again => return run.fail(&failure),
                 Err(failure) => {
-                    peer.inspect(|peer| self.peers.learn(&peer.pointer, Dealing::Failed));
+                    peer.inspect(|peer| self.peers.learn(peer, Dealing::Failed));
                     self.metrics.resumed.inc();
                     tracing::debug!(uri = %wanted.uri, "{failure}; going on elsewhere");
                 }
@@ -91,10 +90,7 @@ impl Proxy {
         let (slices, stop) = (run.slices.len(), CancellationToken::new());
         while let Some(at) = run.at() {
             let end = match self.ask_for_part(wanted, stored, at, run.until()).await {
-                Ok(opened) => {
-                    let stall = self.stall_timeout;
-                    self.fill(&mut run, wanted, stored, opened, stall, &stop).await
-                }
+                Ok(opened) => self.fill(&mut run, wanted, stored, opened, &stop).await,
                 Err(failure) => Err(failure),
             };
             asked += 1;
@@ -148,7 +144,7 @@ impl Proxy {
                 let job = Job::of_wanted(wanted);
                 let told = self.part_of(&job, &upstream, part.total).ok();
                 let told = told.filter(|_| job.is_shared());
-                Ok(Opened { body: upstream.body, part, told })
+                Ok(Opened { body: upstream.body, part, told, peer: None })
             }
             Verdict::Changed => Err(changed()),
             Verdict::Failed => {
@@ -167,14 +163,25 @@ impl Proxy {
         wanted: &Wanted,
         stored: &Stored,
         opened: Opened,
-        stall: Duration,
         stop: &CancellationToken,
     ) -> Result<(), Failure> {
         let object = stored.body.object().expect("what is held in part is on disk");
-        let Opened { mut body, part, told } = opened;
+        let Opened { mut body, part, told, peer } = opened;
+        let stall = match peer.map(|peer| peer.state) {
+            None => self.stall_timeout,
+            Some(State::Whole) => PEER_STALL,
+            // It has it as fast as others let it.
+            Some(State::Receiving) => RECEIVING_STALL,
+        };
+        let is_holder = peer.is_some_and(|peer| peer.state == State::Whole);
         let (version, mut at) = (object.version(), part.first);
-        let (mut rate, mut began) = (Rate::new(), BTreeSet::new());
+        let (mut rate, mut pace, mut began) = (Rate::new(), Pace::new(), BTreeSet::new());
         while at < part.end {
+            if is_holder && pace.is_slow() {
+                let detail = "the peer sends less than it should";
+                return Err(Failure::new(Reason::HttpResponseIncomplete, detail));
+            }
+            let begin = Instant::now();
             let next = stop.run_until_cancelled(body.next(stall));
             let Some(piece) = next.await else { return Ok(()) };
             let Some(piece) = piece else {
@@ -182,13 +189,14 @@ impl Proxy {
                 return Err(Failure::new(Reason::HttpResponseIncomplete, detail));
             };
             let mut octets = piece?;
+            pace.add(octets.len(), begin.elapsed());
             let stands = run.at().unwrap_or(part.end);
             // What is before the first slice, or beyond what was promised.
             let passed = stands.saturating_sub(at).min(octets.len() as u64);
             let left = (part.end - at).min(octets.len() as u64);
             octets = octets.slice(fits(passed)..fits(left));
             at += left;
-            rate.check(at, || !self.slices.is_read(version))?;
+            rate.check(at, || !self.slices.is_awaited(version))?;
             while let Some((range, number, slice)) =
                 run.slices.front().filter(|_| !octets.is_empty())
             {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coralline_disk::Object;
-use coralline_overlay::{Key, Level, Pointer, State};
+use coralline_overlay::{IndexError, Key, Level, Pointer, State};
 use coralline_receipt::limits::GROUP;
 use coralline_sources::limits::PEER_HEAD_TIMEOUT;
 use coralline_sources::{Dealing, Fault, Schedule, Step};
@@ -24,8 +24,7 @@ use crate::admit::Asked;
 use crate::conditional::strong_validator;
 use crate::fetch::Job;
 use crate::limits::{
-    ASK_AGAIN_AFTER, LOCATE_BUDGET, MAX_SHARED, MAX_SOURCES, PEER_STALL, PEERS_PATIENCE,
-    RECEIVING_STALL, SLICES_AHEAD,
+    ASK_AGAIN_AFTER, LOCATE_BUDGET, MAX_SHARED, MAX_SOURCES, PEERS_PATIENCE, SLICES_AHEAD,
 };
 use crate::message::{Source, Stored};
 use crate::peer::{Given, Search, Tried};
@@ -47,22 +46,19 @@ impl Proxy {
         if target.site.is_some() {
             return Arc::default();
         }
-        if let Some(holders) = self.slices.holders.get(uri) {
-            return holders;
-        }
-        let key = Key::of_name(uri.as_bytes());
-        let found = timeout(LOCATE_BUDGET, self.index.get(key)).await;
-        let holders = match found {
-            Ok(Ok(found)) => {
-                let whole = found.pointers.into_iter().filter(|of| of.state == State::Whole);
-                let level = found.level;
-                let holder = |pointer| Holder { pointer, level, has: None };
-                whole.map(holder).take(MAX_SOURCES).collect()
-            }
+        // One asks at a time, and that the index did not answer says nothing.
+        let known = self.slices.holders.get_with(uri.clone(), Arc::default);
+        let look_up = known.get_or_try_init(|| async {
+            let found = self.index.get(Key::of_name(uri.as_bytes())).await?;
+            let whole = found.pointers.into_iter().filter(|of| of.state == State::Whole);
+            let level = found.level;
+            let holder = |pointer| Holder { pointer, level, has: None };
+            Ok::<_, IndexError>(whole.map(holder).take(MAX_SOURCES).collect())
+        });
+        match timeout(LOCATE_BUDGET, look_up).await {
+            Ok(Ok(holders)) => holders.clone(),
             _ => Arc::default(),
-        };
-        self.slices.holders.insert(uri.clone(), holders.clone());
-        holders
+        }
     }
 
     /// Who is asked first for what lacks.
@@ -154,11 +150,7 @@ impl Proxy {
         let (Some(at), until) = (run.at(), run.until()) else { return Ok(()) };
         let asked = self.ask_holder(wanted, stored, (at, until), holder);
         let opened = stop.run_until_cancelled(asked).await.unwrap_or(Err(Fault::Left))?;
-        let stall = match holder.pointer.state {
-            State::Whole => PEER_STALL,
-            State::Receiving => RECEIVING_STALL,
-        };
-        let filled = self.fill(run, wanted, stored, opened, stall, stop).await;
+        let filled = self.fill(run, wanted, stored, opened, stop).await;
         match filled {
             Ok(()) if run.slices.is_empty() => Ok(()),
             Ok(()) if stop.is_cancelled() => Err(Fault::Left),
@@ -223,12 +215,14 @@ impl Proxy {
                             .is_alone()
                             .then(|| self.part_of(&job, &upstream, part.total).ok());
                         let (body, told) = (upstream.body, told.flatten());
-                        Ok(Opened { body, part, told })
+                        Ok(Opened { body, part, told, peer: Some(*pointer) })
                     }
                     // It has another version.
                     Verdict::Changed | Verdict::Failed => Err(Fault::Lacks),
                 }
             }
+            // It has too much to do for this one.
+            Given::Later { .. } if !self.peers.shuns(pointer) => Err(Fault::Lacks),
             // One that was said to have all has nothing.
             _ if holder.has.is_none() || self.peers.shuns(pointer) => Err(Fault::Broken),
             _ => Err(Fault::Lacks),
