@@ -69,8 +69,9 @@ impl Proxy {
                         Given::Later { misled: now, by } => {
                             misled |= now;
                             let since = *later.get_or_insert_with(Instant::now);
-                            if since.elapsed() >= PEER_BUDGET {
-                                // Nobody is to be put off for ever.
+                            // Nobody is to be put off for ever. Those who have lost the same source put each
+                            // other off until one is told that it is theirs to fetch: they have less time anyway.
+                            if since.elapsed() >= PEER_BUDGET && !insists {
                                 by.iter().for_each(|peer| self.peers.learn(peer, PUT_OFF));
                                 tried.holders.add(&by, None);
                                 (relocations, later) = (relocations + 1, None);
