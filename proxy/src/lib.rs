@@ -353,7 +353,7 @@ impl Proxy {
                 connector,
                 site_connector,
                 response_timeout,
-                metrics.origin_requests.clone(),
+                [metrics.origin_requests.clone(), metrics.origin_retries.clone()],
                 metrics.received.from(Source::Origin),
             ),
             sites: config.sites.iter().map(site).collect(),
