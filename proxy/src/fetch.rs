@@ -1,16 +1,13 @@
 //! Steps 4 to 7 for one flight: locate, a peer, the origin, receive, store, announce.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use coralline_disk::Object;
-use coralline_overlay::{Identity, Key};
-use coralline_sources::Dealing;
-use http::header::{AGE, DATE, HeaderMap, RANGE, SET_COOKIE};
+use coralline_overlay::Key;
+use http::header::{HeaderMap, RANGE};
 use http::{Method, StatusCode};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::Proxy;
 use crate::admit::Asked;
@@ -20,46 +17,24 @@ use crate::fields::{CACHE_STATUS, Mode, kept};
 use crate::flight::{Arriving, Begin, Flight, Stage};
 use crate::flights::Landing;
 use crate::interim::Early;
-use crate::limits::{
-    ASK_AGAIN_AFTER, DISK_PATIENCE, MAX_PEER_LIFETIME, MAX_RELOCATIONS, PEER_BUDGET, PEERS_PATIENCE,
-};
+use crate::limits::{DISK_PATIENCE, MAX_PEER_LIFETIME};
 use crate::message::{Body, Head, Source, Stored};
-use crate::peer::{Fit, Given, Search, Tried};
+use crate::peer::Tried;
 use crate::policy::{
-    Freshness, Identified, NoStore, ResponseDirectives, Rules, Variant, freshen, identifies,
-    preconditions, storable, vary,
+    Freshness, Identified, NoStore, Rules, Variant, identifies, preconditions, storable, vary,
 };
-use crate::proving::{Proving, vouched_for};
+use crate::proving::Proving;
 use crate::pump::Coming;
 use crate::purge::Verdict;
-use crate::reason::{Failure, Reason};
+use crate::reason::Failure;
 use crate::respond::add_date;
+use crate::revalidate::{unasked, withhold};
 use crate::scope::tags;
+use crate::search::PeerSearch;
 use crate::slices::{Begun, First, Wanted};
-use crate::store::Change;
 use crate::target::Target;
 use crate::tier::Stream;
 use crate::upstream::Upstream;
-
-/// What it counts for to have put this node off for as long as it had patience: who is in the middle of a crowd may
-/// have to.
-const PUT_OFF: Dealing = Dealing::Late(0.5);
-
-/// What peers are asked for, on whose behalf.
-pub(crate) struct PeerSearch<'a> {
-    pub(crate) flight: &'a Flight,
-    pub(crate) job: &'a Job,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) told: Option<&'a Announcement>,
-    /// What has been proved so far of what they are asked to go on with.
-    pub(crate) rest: Option<&'a Proving>,
-    /// Holders that were of no use.
-    pub(crate) tried: &'a mut Tried,
-    /// How long they are asked in all.
-    pub(crate) patience: Duration,
-    /// They are asked for as long as that, whatever they and the index say.
-    pub(crate) insists: bool,
-}
 
 /// What is to be fetched, for whoever joins.
 pub(crate) struct Job {
@@ -260,174 +235,6 @@ impl Proxy {
         Ok(upstream)
     }
 
-    /// [`PEERS_PATIENCE`], and up to as much again: a crowd that waits for a slow origin does not lose it in the
-    /// same moment, and who does later finds what the first have got.
-    fn patience(&self, job: &Job) -> Duration {
-        let mut hasher = DefaultHasher::new();
-        (self.index.local().identity.0, &job.uri).hash(&mut hasher);
-        let share = (hasher.finish() % 256) as f64 / 256.0;
-        PEERS_PATIENCE.mul_f64(1.0 + share)
-    }
-
-    /// Whether a peer's answer will do: all of it, as it was signed, or the part that was asked for. What this
-    /// node has purged, or does not keep for this request, says nothing about who has it.
-    fn fits(&self, job: &Job, upstream: &Upstream) -> Fit {
-        if job.first.is_some() && upstream.head.status == StatusCode::PARTIAL_CONTENT {
-            return self.fits_as_part(job, upstream);
-        }
-        let arriving = self.arriving(job, upstream);
-        self.fits_if(arriving, upstream, |arriving| vouched_for(job, arriving, upstream))
-    }
-
-    /// The same of what would be arriving, if it is `vouched` for.
-    pub(crate) fn fits_if(
-        &self,
-        arriving: Result<Arc<Arriving>, NoStore>,
-        upstream: &Upstream,
-        vouched: impl FnOnce(&Arriving) -> bool,
-    ) -> Fit {
-        match arriving {
-            Ok(arriving) if vouched(&arriving) => match self.trusts(upstream) {
-                true => Fit::Good,
-                // Who passes it on has done nothing wrong.
-                false => Fit::Useless,
-            },
-            // This depends on what was purged, how much fits, what the client has sent, and the time.
-            Err(NoStore::Purged | NoStore::TooLarge | NoStore::Worthless) => Fit::Useless,
-            Err(NoStore::Authorization | NoStore::Forbidden) => Fit::Useless,
-            Ok(_) | Err(_) => Fit::Wrong,
-        }
-    }
-
-    /// Nothing is known against who has signed it.
-    pub(crate) fn trusts(&self, upstream: &Upstream) -> bool {
-        let receipt = upstream.body.receipt();
-        receipt.is_none_or(|receipt| !self.peers.distrusts(Identity(receipt.subject.signer)))
-    }
-
-    /// Step 5: from those whom the index names, and from others where these have nothing to give.
-    pub(crate) async fn ask_peers(
-        &self,
-        search: PeerSearch<'_>,
-        mut located: Located,
-        fits: impl Fn(&Upstream) -> Fit,
-    ) -> Option<Upstream> {
-        let PeerSearch { flight, job, headers, told, rest, tried, patience, insists } = search;
-        let deadline = Instant::now() + patience;
-        let (mut relocations, mut misled, mut later) = (0, false, None::<Instant>);
-        loop {
-            match located {
-                Located::Held(holders, level) => {
-                    flight.set_stage(Stage::Peer);
-                    let deadline = deadline.min(Instant::now() + PEER_BUDGET);
-                    let search = Search { holders: &holders, level, deadline, rest, misled };
-                    let (get, target) = (&Method::GET, &job.target);
-                    let given = self.peers.ask(get, target, headers, search, tried, &fits).await;
-                    // Whoever is sent here meanwhile waits: it may become ours to fetch.
-                    flight.set_stage(Stage::Locating);
-                    match given {
-                        Given::Good(upstream) => {
-                            upstream.peer.iter().for_each(|sender| flight.follow(sender));
-                            return Some(*upstream);
-                        }
-                        Given::Later { misled: now, by } => {
-                            misled |= now;
-                            let since = *later.get_or_insert_with(Instant::now);
-                            if since.elapsed() >= PEER_BUDGET {
-                                // Nobody is to be put off for ever.
-                                by.iter().for_each(|peer| self.peers.learn(peer, PUT_OFF));
-                                tried.holders.add(&by, None);
-                                (relocations, later) = (relocations + 1, None);
-                            }
-                            sleep(ASK_AGAIN_AFTER).await;
-                        }
-                        Given::Nothing => {
-                            relocations += 1;
-                            // Who insists asks for long: not as fast as an index of liars answers.
-                            if insists {
-                                sleep(ASK_AGAIN_AFTER).await;
-                            }
-                        }
-                    }
-                }
-                // Where a node has died, parts of the index may be about to find out.
-                Located::Unknown if insists => sleep(ASK_AGAIN_AFTER).await,
-                Located::Unknown | Located::Claimed => return None,
-            }
-            let may = (insists || relocations <= MAX_RELOCATIONS) && Instant::now() < deadline;
-            let told = told.filter(|_| may)?;
-            located = told.locate_except(tried.holders.clone()).await;
-        }
-    }
-
-    /// A stale copy in place of a failing origin (RFC 5861, section 4), where it may.
-    pub(crate) fn stand_in(&self, stale: &Arc<Stored>) -> Option<Begin> {
-        let may = stale.freshness.may_stand_in(clock::now());
-        may.then(|| Begin::Stored(stale.clone(), Source::Local, None))
-    }
-
-    /// What needs no body: the stored copy was validated, or is better than the error that came.
-    /// Nothing: what came is to be passed on.
-    fn answered_at_once(&self, landing: &Landing, job: &Job, upstream: &Upstream) -> Option<Begin> {
-        let status = upstream.head.status;
-        match &job.stale {
-            Some(stale) if status == StatusCode::NOT_MODIFIED => {
-                Some(self.validated(landing, job, stale, upstream))
-            }
-            None if status == StatusCode::NOT_MODIFIED => Some(Begin::Failed(unasked())),
-            Some(stale) if matches!(status.as_u16(), 500 | 502 | 503 | 504) => self.stand_in(stale),
-            _ => None,
-        }
-    }
-
-    /// RFC 9111, section 4.3.4: the stored copy with the fields of the 304, and with it the other variants
-    /// that are the same octets.
-    fn validated(
-        &self,
-        landing: &Landing,
-        job: &Job,
-        stale: &Stored,
-        upstream: &Upstream,
-    ) -> Begin {
-        let freshened = |stored: &Stored| {
-            freshened(stored, upstream, &job.headers, job.mode, &job.rules)
-                .map(|new| self.signed_again(job, stored, new))
-        };
-        let mut update = kept(upstream.head.headers.clone(), job.mode);
-        let mut withheld = withhold(&mut update);
-        // A cookie in a 304 is for the one whose request was on its way.
-        update.get_all(SET_COOKIE).iter().for_each(|cookie| {
-            withheld.append(SET_COOKIE, cookie.clone());
-        });
-        match freshened(stale) {
-            Ok(stored) => {
-                let stored = Arc::new(stored);
-                landing.keep(|| {
-                    self.revise(&job.uri, |other| {
-                        let same = identifies(&upstream.head.headers, &other.head.headers);
-                        match (same, freshened(other)) {
-                            (Identified::Strongly, Ok(new)) => Change::Replace(Arc::new(new)),
-                            _ => Change::Keep,
-                        }
-                    });
-                    self.keep(&job.uri, &stored);
-                });
-                landing.flight.withhold(withheld);
-                Begin::Stored(stored, upstream.source, Some(StatusCode::NOT_MODIFIED))
-            }
-            Err(reason) => {
-                // That one client showed credentials says nothing about the others.
-                if reason == NoStore::Authorization {
-                    return Begin::Pass(reason);
-                }
-                // It has become somebody's own: each asks for theirs, and the old copy is gone.
-                self.forget(&job.uri);
-                self.unshared.insert(job.uri.clone(), reason);
-                Begin::Pass(reason)
-            }
-        }
-    }
-
     /// Decides whether what comes is for all.
     pub(crate) fn arriving(
         &self,
@@ -587,50 +394,8 @@ impl Proxy {
     }
 }
 
-/// A stored response with the fields of another about the same octets (RFC 9111, sections 3.2 and 4.3.4),
-/// for a request with these fields.
-pub(crate) fn freshened(
-    stored: &Stored,
-    upstream: &Upstream,
-    request: &HeaderMap,
-    mode: Mode,
-    rules: &Rules,
-) -> Result<Stored, NoStore> {
-    let mut update = kept(upstream.head.headers.clone(), mode);
-    withhold(&mut update);
-    let mut headers = freshen(&stored.head.headers, &update);
-    if !update.contains_key(DATE) {
-        // It was made now, and not when the stored one was (RFC 9110, section 6.6.1).
-        headers.remove(DATE);
-        add_date(&mut headers, upstream.times.response);
-    }
-    let mut said = headers.clone();
-    said.extend(upstream.head.headers.get(AGE).map(|age| (AGE, age.clone())));
-    let freshness = storable(request, stored.head.status, &said, upstream.times, rules)?;
-    Ok(stored.updated(headers, freshness))
-}
-
 /// As far as a peer's word is taken for it.
 fn of_peer(freshness: Freshness) -> Freshness {
     let lifetime = freshness.lifetime.min(freshness.initial_age + MAX_PEER_LIFETIME);
     Freshness { lifetime, ..freshness }
-}
-
-/// A 304 that nobody asked for.
-fn unasked() -> Failure {
-    let detail = "the origin answered 304 to a request without a condition";
-    Failure::new(Reason::HttpProtocolError, detail)
-}
-
-/// Takes off the fields that `no-cache` and `private` name (RFC 9111, sections 5.2.2.4 and 5.2.2.7).
-fn withhold(headers: &mut HeaderMap) -> HeaderMap {
-    let told = ResponseDirectives::read(headers);
-    let mut withheld = HeaderMap::new();
-    for name in told.withheld() {
-        headers.get_all(name).iter().for_each(|value| {
-            withheld.append(name, value.clone());
-        });
-        headers.remove(name);
-    }
-    withheld
 }

@@ -137,8 +137,10 @@ mod reason;
 mod record;
 mod request;
 mod respond;
+mod revalidate;
 mod rewrite;
 mod scope;
+mod search;
 mod serve;
 mod setup;
 mod slices;
@@ -351,7 +353,7 @@ impl Proxy {
                 connector,
                 site_connector,
                 response_timeout,
-                metrics.origin_requests.clone(),
+                [metrics.origin_requests.clone(), metrics.origin_retries.clone()],
                 metrics.received.from(Source::Origin),
             ),
             sites: config.sites.iter().map(site).collect(),

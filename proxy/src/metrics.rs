@@ -95,6 +95,7 @@ pub(crate) struct Metrics {
     pub(crate) flights: IntGauge,
     pub(crate) flight_bytes: IntGauge,
     pub(crate) origin_requests: IntCounter,
+    pub(crate) origin_retries: IntCounter,
     pub(crate) received: Received,
     pub(crate) peer_bytes: IntCounter,
     pub(crate) resumed: IntCounter,
@@ -172,6 +173,10 @@ impl Metrics {
             origin_requests: counter(
                 "coralline_origin_requests_total",
                 "Requests to origins, for which there was a connection.",
+            )?,
+            origin_retries: counter(
+                "coralline_origin_retries_total",
+                "Requests sent again as the origin had closed a connection that was kept.",
             )?,
             received: received(registry, sources)?,
             peer_bytes: counter(

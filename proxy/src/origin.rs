@@ -46,6 +46,8 @@ pub(crate) struct Origin {
     failing: Cache<String, Arc<Failing>>,
     response_timeout: Duration,
     requests: IntCounter,
+    /// Those of them that were sent again.
+    retries: IntCounter,
     received: IntCounter,
 }
 
@@ -97,7 +99,7 @@ impl Origin {
         connector: Connector,
         sites: Connector,
         response_timeout: Duration,
-        requests: IntCounter,
+        [requests, retries]: [IntCounter; 2],
         received: IntCounter,
     ) -> Self {
         let timeout = connector.timeout.min(HTTPS_FIRST_TIMEOUT);
@@ -115,6 +117,7 @@ impl Origin {
                 .build(),
             response_timeout,
             requests,
+            retries,
             received,
         }
     }
@@ -208,7 +211,7 @@ impl Origin {
             tries += 1;
             match self.deliver(client, scheme, &target.authority(), target, request).await {
                 // It was closed while this was on its way (RFC 9110, section 9.2.2).
-                Err(failed) if failed.on_kept && tries < STALE_TRIES => {}
+                Err(failed) if failed.on_kept && tries < STALE_TRIES => self.retries.inc(),
                 answer => break answer?,
             }
         };

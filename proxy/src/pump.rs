@@ -17,7 +17,7 @@ use crate::Proxy;
 use crate::announce::Announcement;
 use crate::conditional::strong_validator;
 use crate::digests::Digests;
-use crate::fetch::{Job, PeerSearch};
+use crate::fetch::Job;
 use crate::flight::{Abandoned, Arriving, Flight, Stage};
 use crate::flights::Landing;
 use crate::limits::{
@@ -28,6 +28,7 @@ use crate::peer::{Fit, Tried};
 use crate::policy::NoStore;
 use crate::proving::Proving;
 use crate::reason::{Failure, Reason};
+use crate::search::PeerSearch;
 use crate::slices::Part;
 use crate::tier::Stream;
 use crate::trailers;

@@ -5,7 +5,7 @@
 //! | 1 | decode the host, clean the fields, refuse what is not proxied | `admit.rs` |
 //! | 2 | look in the cache | [`Proxy::serve_client`], [`Proxy::serve_peer`] |
 //! | 3 | join a fetch in flight | [`Proxy::fly`] |
-//! | 4-7 | locate, peer, origin, store and announce | `fetch.rs` |
+//! | 4-7 | locate, peer, origin, store and announce | `fetch.rs`, `search.rs` |
 //! | 8 | respond | `respond.rs` |
 //!
 //! What no cache answers, or may not keep, goes to the origin for one client alone: `pass.rs`, `tunnel.rs`.

@@ -21,6 +21,8 @@ fn sigterm_and_sigint_end_with_zero() {
 #[test]
 fn the_log_says_what_listens_where_and_what_to_try() {
     let node = Node::running(&[]);
+    // It answers before it has said so.
+    node.wait_for(|| node.log().contains("listens"));
     let log = node.log();
     for part in [node.at(HTTP), node.at(OVERLAY), node.at(ADMIN)] {
         assert!(log.contains(&part.to_string()), "{part} is missing in:\n{log}");

@@ -15,11 +15,12 @@ use super::share::Holder;
 use super::{Run, slice_key};
 use crate::Proxy;
 use crate::announce::{Announcement, Located};
-use crate::fetch::{Job, PeerSearch};
+use crate::fetch::Job;
 use crate::flight::{Flight, Stage};
 use crate::limits::{CLAIM_ROUNDS, MAX_OPENING, MAX_RUN, PEERS_PATIENCE};
 use crate::message::Stored;
 use crate::peer::Tried;
+use crate::search::PeerSearch;
 use crate::upstream::Upstream;
 
 /// What the index said of the slices of a run.

@@ -17,12 +17,13 @@ use crate::Proxy;
 use crate::announce::{Located, announce_again};
 use crate::clock;
 use crate::digests::Digests;
-use crate::fetch::{Job, PeerSearch};
+use crate::fetch::Job;
 use crate::flight::Begin;
 use crate::flights::Landing;
 use crate::limits::{MAX_SHARED, MIN_SHARED, PEERS_PATIENCE};
 use crate::message::Stored;
 use crate::peer::Tried;
+use crate::search::PeerSearch;
 use crate::store::Change;
 
 impl Proxy {
