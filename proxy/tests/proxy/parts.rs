@@ -8,6 +8,8 @@ use bytes::Bytes;
 use coralline_overlay::{Key, Pointer, State};
 use http::{Request, Response, header, request};
 use http_body_util::{Empty, Full};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::peers::{Peer, ask_as_peer, point};
 use crate::slices::{Large, MIB, Manner, check, octets, patient, range};
@@ -343,4 +345,44 @@ fn what_has_come_is_not_left_while_it_is_written() {
         assert!(whole.whole && whole.body == octets(1, 0..total), "{whole:?}");
         assert_eq!(large.origin.count(), 1, "{:?}", large.slices());
     });
+}
+
+/// Who holds the whole and lets it drip, each piece in time, is left for the origin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_drips_is_left() {
+    let line = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = line.local_addr().unwrap();
+    let set = |config: &mut coralline_config::Config| {
+        patient(config);
+        config.peer.listen = addr;
+    };
+    let b = Node::start("127.0.0.1", None, set).await;
+    let a = Node::start("127.0.0.1", Some(&b), patient).await;
+    for node in [&a, &b] {
+        node.knows(1).await;
+    }
+    let content = b.content;
+    tokio::spawn(async move {
+        while let Ok((near, _)) = line.accept().await {
+            tokio::spawn(async move {
+                let (mut near_in, mut near_out) = near.into_split();
+                let (mut far_in, mut far_out) =
+                    TcpStream::connect(content).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut near_in, &mut far_out).await });
+                let mut piece = vec![0; 8 << 10];
+                while let Ok(length @ 1..) = far_in.read(&mut piece).await {
+                    if near_out.write_all(&piece[..length]).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(400)).await;
+                }
+            });
+        }
+    });
+    let large = Large::start(TOTAL, Manner::Ranges).await;
+    assert!(b.get(&large.origin.host(), "/", &[]).await.whole);
+    announced(&a, &large.origin).await;
+    let response = range(&a, &large, &format!("{}-{}", WANTED.start, WANTED.end - 1)).await;
+    check(&response, 1, WANTED, TOTAL);
+    assert_eq!(large.origin.count(), 2);
 }
