@@ -142,6 +142,7 @@ mod rewrite;
 mod scope;
 mod search;
 mod serve;
+mod serve_peer;
 mod setup;
 mod slices;
 mod standing;

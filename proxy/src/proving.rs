@@ -21,7 +21,7 @@ use crate::flight::{Arriving, Flight};
 use crate::message::{ProofOctets, Source, Stored};
 use crate::policy::{said, vary};
 use crate::reason::Failure;
-use crate::request::miss;
+use crate::serve_peer::miss;
 use crate::slices::Part;
 use crate::tier::{HeldProof, LongProof};
 use crate::upstream::Upstream;

@@ -37,9 +37,10 @@ use crate::message::Stored;
 use crate::peer::{Proved, prove};
 use crate::purge::Verdict;
 use crate::reason::Failure;
-use crate::request::{Answer, joined};
+use crate::request::Answer;
 use crate::respond::Forward;
 use crate::scope::tags;
+use crate::serve_peer::joined;
 use crate::tier::read;
 
 /// What shows a slice that is held to be what its signer fetched.
