@@ -4,9 +4,9 @@
 //! kept waiting only for who has its octets from the origin; for another for [`SENT_PATIENCE`] at most, if
 //! that one's own source sent it there.
 
-use coralline_sources::PeerKey;
 use std::sync::Arc;
 
+use coralline_sources::PeerKey;
 use tokio::time::timeout;
 
 use super::{Begin, Flight, Stage};
