@@ -148,8 +148,10 @@ pub(crate) const MAX_RELOCATIONS: usize = 8;
 pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Longest freshness that is taken on a peer's word.
 pub(crate) const MAX_PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Longest connection set-up to a peer, TCP and TLS: four times the two round trips around the world.
-pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest connection set-up to a peer, TCP and TLS: four times the two round trips around the world, and two
+/// packets that are lost on the way. In a crowd who gives up too soon takes a living claimant for dead, and goes to
+/// the origin itself.
+pub(crate) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a peer that is to send something is asked whether it still lives: a claimant without power is
 /// replaced within seconds, while one whose origin is slow is waited for.
 pub(crate) const PEER_PING: Duration = Duration::from_secs(3);

@@ -89,9 +89,19 @@ impl Proxy {
                 }
                 // Where a node has died, parts of the index may be about to find out.
                 Located::Unknown if insists => sleep(ASK_AGAIN_AFTER).await,
-                Located::Unknown | Located::Claimed => return None,
+                Located::Unknown => {
+                    tracing::debug!(uri = %job.uri, "the index does not say who has it");
+                    return None;
+                }
+                Located::Claimed => {
+                    tracing::debug!(uri = %job.uri, useless = ?tried.holders, "it is ours to fetch");
+                    return None;
+                }
             }
             let may = (insists || relocations <= MAX_RELOCATIONS) && Instant::now() < deadline;
+            if !may {
+                tracing::debug!(uri = %job.uri, relocations, "peers have had their time");
+            }
             let told = told.filter(|_| may)?;
             located = told.locate_except(tried.holders.clone()).await;
         }
