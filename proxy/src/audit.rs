@@ -2,7 +2,7 @@
 //! them is held against what the origin says now.
 //!
 //! A contradiction is the same strong validator with other octets, twice the same ones. Its signer is not believed
-//! for a while, what it has signed is forgotten, and the other nodes are told. They do not believe it either: anybody
+//! for a while, this response of it is forgotten, and the other nodes are told. They do not believe it either: anybody
 //! can say of a true receipt that it is a lie, and an origin may give each of two nodes something else under one tag.
 //! What they hear makes them look for themselves, more often than at others.
 
